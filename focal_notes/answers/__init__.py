@@ -1,0 +1,1 @@
+"""The right answers to the exercises, one module a chapter."""
