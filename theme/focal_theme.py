@@ -3,6 +3,8 @@
 - Equations are set by KaTeX while the site is built: readers need no script for them, and TeX
   that KaTeX refuses is a warning with its place, hence a failed build.
 - KaTeX's stylesheet and fonts, and the site's own static files, are added to every page.
+- What has the class `dropdown` (proofs, solutions) is folded by HTML alone, so it opens without a
+  script, and is open in print.
 - The site's address comes from the environment variable BOOK_URL, if that is set.
 - Each page's description comes from `focal_descriptions` in _config.yml.
 """
@@ -16,18 +18,33 @@ import shutil
 import subprocess
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from docutils import nodes
+from docutils.parsers.rst import directives
 from sphinx.application import Sphinx
 from sphinx.config import Config
 from sphinx.errors import ExtensionError
 from sphinx.util import logging
+from sphinx.util.docutils import SphinxDirective
 from sphinx.util.math import get_node_equation_number
 from sphinx.writers.html5 import HTML5Translator
 
 THEME = Path(__file__).resolve().parent
 KATEX = THEME / "node_modules" / "katex" / "dist"
+
+# Comes before the theme's own scripts. They take the color mode from this store, and without it
+# complain on the console and show the wrong colors for a moment.
+COLOR_MODE = """<script>
+  localStorage.mode ??= "auto";
+  localStorage.theme = localStorage.mode !== "auto" ? localStorage.mode
+    : matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light";
+</script>"""
+
+# Without scripts nothing is folded: who cannot click can read it all.
+NO_SCRIPT = """<noscript><style>
+  details::details-content { content-visibility: visible; block-size: auto; }
+</style></noscript>"""
 
 logger = logging.getLogger(__name__)
 
@@ -126,22 +143,70 @@ def add_static_files(app: Sphinx) -> None:
     app.add_css_file("focal.css", priority=900)
 
 
-def drop_shared_ids(app: Sphinx, doctree: nodes.document, docname: str) -> None:
-    """Every proof has the same id from sphinx-proof; an id may occur once in a page."""
+class fold(nodes.General, nodes.Element):  # noqa: N801 (docutils names nodes so)
+    """Content behind a line that opens it. The first child is that line."""
+
+
+def visit_fold(self: HTML5Translator, node: fold) -> None:
+    self.body.append(self.starttag(node, "details", CLASS="fold"))
+
+
+def depart_fold(self: HTML5Translator, node: fold) -> None:
+    self.body.append("</div></details>\n")
+
+
+class fold_line(nodes.General, nodes.TextElement):  # noqa: N801
+    """The line that opens a fold."""
+
+
+def visit_fold_line(self: HTML5Translator, node: fold_line) -> None:
+    self.body.append("<summary>")
+
+
+def depart_fold_line(self: HTML5Translator, node: fold_line) -> None:
+    self.body.append('</summary>\n<div class="fold-content">')
+
+
+class Proof(SphinxDirective):
+    """``prf:proof``: an unnumbered proof, folded if it has the class ``dropdown``."""
+
+    has_content = True
+    option_spec: ClassVar[dict[str, Any]] = {"class": directives.class_option}
+
+    def run(self) -> list[nodes.Node]:
+        self.assert_has_content()
+        classes = self.options.get("class", [])
+        proof = nodes.admonition(classes=["proof", *classes])
+        proof += nodes.title("", "Proof")
+        self.state.nested_parse(self.content, self.content_offset, proof)
+        return [proof]
+
+
+def fold_dropdowns(app: Sphinx, doctree: nodes.document, docname: str) -> None:
+    """Fold what asks for it, and give each page ids that occur once."""
+    for node in list(doctree.findall(nodes.Admonition)):
+        if "dropdown" not in node.get("classes", []):
+            continue
+        classes = [name for name in node["classes"] if name != "dropdown"]
+        folded = fold(ids=node["ids"], classes=classes)
+        folded += fold_line("", "", *node[0].children)
+        folded += node.children[1:]
+        node.replace_self(folded)
+    # The extensions for proofs and exercises give the same id to every one of their sections.
     for section in doctree.findall(nodes.section):
-        if "proof-content" in section["ids"]:
-            section["ids"].remove("proof-content")
+        for shared in {"proof-content", "exercise-content", "solution-content"} & {*section["ids"]}:
+            section["ids"].remove(shared)
 
 
-def describe_page(
+def add_to_head(
     app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: Any
 ) -> None:
+    head = [context.get("metatags", ""), COLOR_MODE, NO_SCRIPT]
     description = app.config.focal_descriptions.get(pagename)
     if description:
         content = html.escape(" ".join(description.split()), quote=True)
-        context["metatags"] = (
-            context.get("metatags", "") + f'\n<meta name="description" content="{content}" />'
-        )
+        head.append(f'<meta name="description" content="{content}" />')
+    context["metatags"] = "\n".join(head)
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
@@ -149,6 +214,9 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.add_html_math_renderer("katex", (visit_math, None), (visit_math_block, None))
     app.connect("config-inited", set_address)
     app.connect("builder-inited", add_static_files)
-    app.connect("doctree-resolved", drop_shared_ids)
-    app.connect("html-page-context", describe_page)
+    app.add_node(fold, html=(visit_fold, depart_fold))
+    app.add_node(fold_line, html=(visit_fold_line, depart_fold_line))
+    app.add_directive_to_domain("prf", "proof", Proof, override=True)
+    app.connect("doctree-resolved", fold_dropdowns)
+    app.connect("html-page-context", add_to_head)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
