@@ -20,7 +20,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from focal_lib.numpy import sigmoid_focal_loss, sigmoid_focal_loss_gradient, target_weight
+from focal_lib.numpy import (
+    sigmoid_focal_loss,
+    sigmoid_focal_loss_gradient,
+    sigmoid_focal_loss_hessian,
+    target_weight,
+)
 from focal_lib.weights import prior_logit
 
 Array = NDArray[Any]
@@ -100,6 +105,12 @@ class Fit:
         ]
         return {name: np.array([row[name] for row in rows]) for name in rows[0]}
 
+    def class_means(self, data: Population) -> Array:
+        """Each class's mean cross entropy at each recorded step: columns for class 0 and class 1."""
+        totals, sizes = self.ledgers(data)["cross_entropy"], data.sizes
+        negatives = totals[:, :POSITIVES].sum(axis=1) / sizes[:POSITIVES].sum()
+        return np.column_stack([negatives, totals[:, POSITIVES] / sizes[POSITIVES]])
+
 
 def fit(
     data: Population,
@@ -112,14 +123,13 @@ def fit(
     learning_rate: float = 0.5,
     momentum: float = 0.9,
     seed: int = 0,
-    records: int = 40,
 ) -> Fit:
     """Train on the sum of alpha_t (1 - p_t)^gamma (-log p_t), divided by the sum of alpha_t.
 
     Dividing by the total weight makes one learning rate fair to every alpha. Each example starts at
     the score ``start``. ``hidden`` is the width of a tanh layer (its weights drawn from ``seed``);
-    0 is logistic regression. The parameters are recorded at the start and then at about ``records``
-    steps, evenly spaced on a logarithmic scale.
+    0 is logistic regression. The parameters are recorded at the start, then at every step up to the
+    tenth, then at intervals that grow by a tenth, and at the end.
     """
     rng = np.random.default_rng(seed)
     width = hidden or data.points.shape[1]
@@ -128,7 +138,8 @@ def fit(
     velocity = [np.zeros_like(parameter) for parameter in parameters]
     total = data.y.size if alpha is None else target_weight(alpha, data.y).sum()
 
-    recorded = np.unique(np.append(0, np.geomspace(1, steps, records).round().astype(int)))
+    grid = (1.1 ** np.arange(150)).round().astype(int)
+    recorded = np.unique([0, *grid[grid < steps], steps])
     path = [[parameter.copy() for parameter in parameters]]
     for step in range(1, steps + 1):
         features, logits = _forward(parameters, data.points)
@@ -144,6 +155,25 @@ def fit(
         if step in recorded:
             path.append([parameter.copy() for parameter in parameters])
     return Fit(recorded, path, alpha, gamma)
+
+
+def optimum(data: Population, alpha: float | None = None) -> Fit:
+    """Where the training of a logistic regression under balanced cross entropy ends.
+
+    The loss is convex and Newton's method finds its one minimum, to rounding error; there is none
+    where a line separates the classes, and then this does not converge.
+    """
+    columns = np.column_stack([data.points, np.ones(data.y.size)])
+    parameters = np.array([0.0, 0.0, prior_logit(data.prior)])
+    for step in range(1, 101):
+        logits = columns @ parameters
+        slope = columns.T @ sigmoid_focal_loss_gradient(logits, data.y, alpha, 0.0)
+        curvature = sigmoid_focal_loss_hessian(logits, data.y, alpha, 0.0)
+        change = np.linalg.solve(columns.T @ (columns * curvature[:, None]), slope)
+        parameters = parameters - change / max(1.0, abs(change).max())  # no leap longer than 1
+        if abs(change).max() < 1e-10:
+            return Fit(np.array([step]), [[parameters[:2], parameters[2]]], alpha, 0.0)
+    raise RuntimeError("Newton's method did not converge: are the classes separated by a line?")
 
 
 def _forward(parameters: list[Array], points: Array) -> tuple[Array, Array]:
