@@ -99,9 +99,23 @@ def _set_node(node: nodes.Element, display: bool) -> str:
         return f"<code>{html.escape(node.astext())}</code>"
 
 
+# Keeps a formula on one line with the punctuation next to it.
+WORD_JOINER = "\u2060"
+
+
+def _text(node: nodes.Node | None) -> str:
+    return str(node) if isinstance(node, nodes.Text) else ""
+
+
 def visit_math(self: HTML5Translator, node: nodes.math) -> None:
+    before = _text(node.previous_sibling())[-1:]
+    after = _text(node.next_node(descend=False, siblings=True))[:1]
+    if before and before in "([“‘":
+        self.body.append(WORD_JOINER)
     self.body.append(self.starttag(node, "span", "", CLASS="math notranslate nohighlight"))
     self.body.append(_set_node(node, display=False) + "</span>")
+    if after and after in ".,;:?!)]”’-–—":
+        self.body.append(WORD_JOINER)
     raise nodes.SkipNode
 
 
