@@ -50,7 +50,7 @@ lint: .venv/.test ## Check style (ruff) and types (mypy --strict on focal_lib)
 	@$(BIN)/mypy --strict
 
 anchors: $(SITE)/.built .venv/.test ## Add the site's new addresses to tests/anchors.txt
-	@$(BIN)/python -m tests.anchors
+	@$(BIN)/python tests/anchors.py
 
 lock: .venv/.venv ## Refresh the locked versions
 	@$(PIP) install "$(UV)"

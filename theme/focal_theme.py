@@ -7,6 +7,7 @@
   script, and is open in print.
 - The site's address comes from the environment variable BOOK_URL, if that is set.
 - Each page's description comes from `focal_descriptions` in _config.yml.
+- index.html sends on to the landing page.
 """
 
 import atexit
@@ -221,6 +222,33 @@ def add_to_head(
         content = html.escape(" ".join(description.split()), quote=True)
         head.append(f'<meta name="description" content="{content}" />')
     context["metatags"] = "\n".join(head)
+    if pagename == app.config.root_doc:  # its title is the book's: once is enough
+        context["docstitle"] = ""
+
+
+def write_index(app: Sphinx, exception: Exception | None) -> None:
+    """Send readers of the site's bare address on to the landing page."""
+    if exception or app.builder.format != "html":
+        return
+    page = f"{app.config.root_doc}.html"
+    canonical = f'<link rel="canonical" href="{app.config.html_baseurl}{page}" />'
+    title = html.escape(app.config.html_title)
+    (Path(app.outdir) / "index.html").write_text(
+        f"""<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8" />
+<meta name="viewport" content="width=device-width, initial-scale=1" />
+<title>{title}</title>
+<link rel="icon" href="_static/{Path(app.config.html_favicon).name}" />
+{canonical if app.config.html_baseurl else ""}
+<meta http-equiv="refresh" content="0; url={page}" />
+</head>
+<body><p><a href="{page}">{title}</a></p></body>
+</html>
+""",
+        "utf-8",
+    )
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
@@ -233,4 +261,5 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.add_directive_to_domain("prf", "proof", Proof, override=True)
     app.connect("doctree-resolved", fold_dropdowns)
     app.connect("html-page-context", add_to_head)
+    app.connect("build-finished", write_index)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,0 +1,36 @@
+"""The published addresses: every definition, proposition, equation, figure, exercise and solution.
+
+    python tests/anchors.py    adds the built site's new ones to tests/anchors.txt
+
+A label that was published stays: others link to it. So nothing here removes a line; one that was
+never published may be removed by hand.
+"""
+
+import re
+from pathlib import Path
+
+from book import SITE
+from bs4 import BeautifulSoup
+
+LIST = Path(__file__).with_name("anchors.txt")
+LABEL = re.compile(r"^(?:def|prop|equation-eq|fig|ex|sol)-")
+
+
+def built_anchors() -> set[str]:
+    """The addresses that the built site has."""
+    anchors = set()
+    for page in sorted(SITE.glob("chapters/*.html")):
+        soup = BeautifulSoup(page.read_text("utf-8"), "html.parser")
+        for element in soup.find_all(id=LABEL):
+            anchors.add(f"{page.relative_to(SITE).as_posix()}#{element['id']}")
+    return anchors
+
+
+def listed_anchors() -> set[str]:
+    return set(LIST.read_text("utf-8").split()) if LIST.exists() else set()
+
+
+if __name__ == "__main__":
+    new = built_anchors() - listed_anchors()
+    LIST.write_text("".join(f"{a}\n" for a in sorted(listed_anchors() | new)), "utf-8")
+    print(f"{len(new)} new in tests/anchors.txt")

@@ -1,0 +1,336 @@
+"""What is true of every page of the built site, in a real browser and by reading its HTML."""
+
+import functools
+import http.server
+import os
+import re
+import shutil
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import unquote, urljoin, urlsplit
+
+import pytest
+from anchors import built_anchors, listed_anchors
+from book import SITE, toc_files
+from bs4 import BeautifulSoup, Tag
+from playwright.sync_api import Browser, Page, sync_playwright
+
+if not (SITE / ".built").exists():
+    pytest.fail("there is no built site: run `make book`", pytrace=False)
+
+PAGES = sorted(
+    page.relative_to(SITE).as_posix()
+    for page in SITE.rglob("*.html")
+    if "_static" not in page.parts and "_sources" not in page.parts
+)
+CHAPTER_PAGES = [page for page in PAGES if page.startswith("chapters/")]
+each_page = pytest.mark.parametrize("page_path", PAGES)
+each_chapter_page = pytest.mark.parametrize("page_path", CHAPTER_PAGES)
+
+PHONE, DESKTOP = {"width": 390, "height": 844}, {"width": 1280, "height": 800}
+BROWSER_FLAGS = (
+    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run "
+    "--disable-background-networking --disable-component-update --disable-sync"
+).split()
+
+
+# The browser, and a server of the site
+
+
+def find_chromium() -> str | None:
+    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+    candidates = [os.environ.get("CHROMIUM"), *map(shutil.which, names)]
+    return next((path for path in candidates if path and os.access(path, os.X_OK)), None)
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    path = find_chromium()
+    if path is None:
+        advice = (
+            "no Chromium: install it (Debian, Ubuntu: apt-get install chromium) "
+            "or set CHROMIUM to the path of one"
+        )
+        if os.environ.get("CI"):
+            pytest.fail(advice, pytrace=False)
+        pytest.skip(advice)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=BROWSER_FLAGS)
+        yield browser
+        browser.close()
+
+
+class QuietHandler(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+@pytest.fixture(scope="session")
+def address() -> Iterator[str]:
+    handler = functools.partial(QuietHandler, directory=str(SITE))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/"
+        server.shutdown()
+
+
+def watch(page: Page, address: str) -> list[str]:
+    """What goes wrong on a page from now on: other hosts, failed requests, errors."""
+    problems: list[str] = []
+
+    def on_request(url: str) -> None:
+        if not url.startswith((address, "data:", "blob:")):
+            problems.append(f"request to another host: {url}")
+
+    def on_status(status: int, url: str) -> None:
+        if status >= 400:
+            problems.append(f"{status}: {url}")
+
+    def on_message(kind: str, text: str) -> None:
+        if kind == "error":
+            problems.append(f"console: {text}")
+
+    page.on("request", lambda request: on_request(request.url))
+    page.on("requestfailed", lambda request: problems.append(f"failed: {request.url}"))
+    page.on("response", lambda response: on_status(response.status, response.url))
+    page.on("pageerror", lambda error: problems.append(f"script error: {error}"))
+    page.on("console", lambda message: on_message(message.type, message.text))
+    return problems
+
+
+# What reaches beyond the window and cannot be scrolled to inside a box of its own.
+OVERFLOWING = """() => {
+  const width = document.documentElement.clientWidth, found = [];
+  if (document.documentElement.scrollWidth > width)
+    found.push(`the page is ${document.documentElement.scrollWidth} px wide in ${width}`);
+  for (const element of document.querySelectorAll("article *, .bd-article *")) {
+    if (element.closest(".katex-mathml, svg, .headerlink, .copybtn")) continue;
+    const box = element.getBoundingClientRect();
+    if (!box.width || !box.height || (box.right <= width + 1 && box.left >= -1)) continue;
+    let parent = element, scrolls = false;
+    while ((parent = parent.parentElement) && !scrolls)
+      scrolls = ["auto", "scroll"].includes(getComputedStyle(parent).overflowX);
+    if (!scrolls)
+      found.push(`${element.tagName}.${element.className} from ${box.left} to ${box.right}: `
+        + element.textContent.slice(0, 60));
+  }
+  return found.slice(0, 5);
+}"""
+
+
+@each_page
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("size", [PHONE, DESKTOP], ids=["phone", "desktop"])
+def test_page_in_a_browser(
+    browser: Browser, address: str, page_path: str, size: dict[str, int], scheme: str
+) -> None:
+    with browser.new_context(viewport=size, color_scheme=scheme) as context:
+        page = context.new_page()
+        problems = watch(page, address)
+        page.goto(address + page_path, wait_until="networkidle")
+        page.wait_for_function("document.fonts.status === 'loaded'")
+        if page_path == "index.html":  # which sends on before its icon has come
+            problems = [problem for problem in problems if not problem.endswith("favicon.svg")]
+        else:
+            assert page.get_attribute("html", "data-theme") == scheme
+        page.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
+        overflowing = page.evaluate(OVERFLOWING)
+        assert not problems
+        assert not overflowing
+
+
+@each_chapter_page
+def test_folds_are_closed_and_open_with_a_click(
+    browser: Browser, address: str, page_path: str
+) -> None:
+    with browser.new_context(viewport=DESKTOP) as context:
+        page = context.new_page()
+        page.goto(address + page_path)
+        folds = page.locator("details.fold")
+        assert folds.count() > 0
+        content = folds.first.locator(".fold-content")
+        assert not content.is_visible()
+        folds.first.locator("summary").click()
+        assert content.is_visible()
+
+
+def test_the_color_mode_button_changes_the_mode(browser: Browser, address: str) -> None:
+    with browser.new_context(viewport=DESKTOP, color_scheme="light") as context:
+        page = context.new_page()
+        page.goto(address + CHAPTER_PAGES[0], wait_until="networkidle")
+        grounds = set()
+        for _ in range(3):  # automatic, light, dark
+            page.locator("button.theme-switch-button:visible").first.click()
+            grounds.add(page.evaluate("getComputedStyle(document.body).backgroundColor"))
+        assert len(grounds) == 2
+
+
+def test_search_finds_a_term(browser: Browser, address: str) -> None:
+    with browser.new_context(viewport=DESKTOP) as context:
+        page = context.new_page()
+        problems = watch(page, address)
+        page.goto(address + "search.html?q=entropy")
+        page.wait_for_selector("#search-results a")
+        assert not problems
+
+
+# Without JavaScript
+
+
+@each_page
+def test_page_without_javascript(browser: Browser, address: str, page_path: str) -> None:
+    if page_path in ("index.html", "search.html"):
+        pytest.skip("sends on; searches by script")
+    formulas = len(soup_of(page_path).select("article annotation"))
+    with browser.new_context(
+        viewport=PHONE, java_script_enabled=False, color_scheme="dark"
+    ) as context:
+        page = context.new_page()
+        problems = watch(page, address)
+        page.goto(address + page_path)
+        assert page.locator("article .katex-html").count() == formulas
+        for content in page.locator(".fold-content, article .katex-display").all():
+            assert content.is_visible(), content.inner_text()[:80]
+        text = page.evaluate(
+            """() => {
+              const article = document.querySelector("article").cloneNode(true);
+              article.querySelectorAll("pre, code, annotation").forEach(node => node.remove());
+              return article.textContent;
+            }"""
+        )
+        assert not re.findall(r"\$\$|\\\(|\\\[|\\[a-z]{3,}|\{(?:eq|ref|numref|doc|cite|prf:)", text)
+        assert page.evaluate(OVERFLOWING) == []
+        # The scripts are announced to the browser ahead of their use, and refused.
+        assert [problem for problem in problems if ".js" not in problem] == []
+
+
+@each_page
+def test_references_are_numbered(page_path: str) -> None:
+    soup = soup_of(page_path)
+    for link in soup.select("a.reference[href*='#equation-eq-']"):
+        assert re.fullmatch(r"\(\d+(\.\d+)?\)", link.get_text()), link
+    for number in soup.select(".eqno"):
+        assert re.match(r"\(\d+(\.\d+)?\)", number.get_text()), number
+    for block in soup.select(".admonition.proof[id], .exercise.admonition, article figure"):
+        number = block.select_one(".caption-number, .admonition-title")
+        assert number and re.search(r"\w+ \d+(\.\d+)?\b", number.get_text()), block["id"]
+    for link in soup.select("a.reference[href*='#fig-'], a.reference[href*='#ex-']"):
+        assert link.get_text().strip(), link
+
+
+# The HTML
+
+
+@functools.cache
+def soup_of(page_path: str) -> BeautifulSoup:
+    return BeautifulSoup((SITE / page_path).read_text("utf-8"), "html.parser")
+
+
+@functools.cache
+def ids_of(page_path: str) -> set[str]:
+    soup = soup_of(page_path)
+    return {str(tag["id"]) for tag in soup.find_all(id=True)} | {
+        str(tag["name"]) for tag in soup.find_all("a", attrs={"name": True})
+    }
+
+
+def bad_links(page_path: str, soup: BeautifulSoup) -> list[str]:
+    """The addresses in a page that lead nowhere in the site, or to an unknown kind of place."""
+    bad = []
+    for tag, attribute in (("a", "href"), ("link", "href"), ("script", "src"), ("img", "src")):
+        for element in soup.find_all(tag, attrs={attribute: True}):
+            link = str(element[attribute])
+            parts = urlsplit(link)
+            if parts.scheme or parts.netloc:
+                if tag != "a" and element.get("rel") != ["canonical"]:
+                    bad.append(f"{tag} from another host: {link}")
+                elif parts.scheme not in ("https", "mailto", "http"):
+                    bad.append(f"{tag}: {link}")
+                continue
+            target = urlsplit(urljoin("/" + page_path, link))
+            path = unquote(target.path).lstrip("/") or "index.html"
+            if not (SITE / path).is_file():
+                bad.append(f"{tag}: no file {path}")
+            elif target.fragment and path.endswith(".html"):
+                if unquote(target.fragment) not in ids_of(path):
+                    bad.append(f"{tag}: no anchor {path}#{target.fragment}")
+    return bad
+
+
+@each_page
+def test_links_lead_somewhere(page_path: str) -> None:
+    assert bad_links(page_path, soup_of(page_path)) == []
+
+
+@pytest.mark.parametrize(
+    ("html", "bad"),
+    [
+        ('<a href="intro.html">', 0),
+        ('<a href="intro.html#main-content">', 0),
+        ('<a href="https://doi.org/x">', 0),
+        ('<a href="nowhere.html">', 1),
+        ('<a href="intro.html#nowhere">', 1),
+        ('<img src="_images/nowhere.svg">', 1),
+        ('<script src="https://cdn.example.org/x.js">', 1),
+        ('<a href="javascript:void(0)">', 1),
+    ],
+)
+def test_a_bad_link_is_found(html: str, bad: int) -> None:
+    assert len(bad_links("intro.html", BeautifulSoup(html, "html.parser"))) == bad
+
+
+@each_page
+def test_no_id_is_used_twice(page_path: str) -> None:
+    ids = Counter(str(tag["id"]) for tag in soup_of(page_path).find_all(id=True))
+    assert [name for name, count in ids.items() if count > 1] == []
+
+
+def bad_alt(image: Tag) -> bool:
+    alt = str(image.get("alt", "")).strip()
+    is_file = re.search(r"\.(?:png|svg|jpe?g|gif)$|^[0-9a-f]{16,}|_images/", alt)
+    return not alt or bool(is_file)
+
+
+@each_page
+def test_every_image_has_words(page_path: str) -> None:
+    assert [str(image) for image in soup_of(page_path).find_all("img") if bad_alt(image)] == []
+
+
+@pytest.mark.parametrize("alt", ["", " ", "3f1b5c7d9e0a2b4c6d8e.svg", "_images/a.png", "plot.png"])
+def test_a_bad_alt_is_found(alt: str) -> None:
+    [image] = BeautifulSoup(f'<img alt="{alt}">', "html.parser").find_all("img")
+    assert bad_alt(image)
+
+
+def test_every_page_of_the_book_is_built_and_described() -> None:
+    descriptions = []
+    for name in toc_files():
+        page = str(Path(name).with_suffix(".html"))
+        soup = soup_of(page)
+        assert soup.title and len(soup.select("article h1")) == 1, page
+        [description] = soup.select("meta[name=description]")
+        descriptions.append(str(description["content"]))
+        assert 40 <= len(descriptions[-1]) <= 200, page
+    assert len(descriptions) == len(set(descriptions))
+
+
+@each_chapter_page
+def test_the_notebook_can_be_downloaded(page_path: str) -> None:
+    notebook = "_sources/" + page_path.removesuffix(".html") + ".ipynb"
+    assert (SITE / notebook).is_file()
+    assert soup_of(page_path).select(f"a[href$='{notebook}']")
+
+
+def test_no_published_address_is_gone() -> None:
+    gone = sorted(listed_anchors() - built_anchors())
+    assert not gone, "published addresses that the site no longer has; give the labels back: " + (
+        ", ".join(gone)
+    )
+
+
+def test_every_address_is_listed() -> None:
+    new = sorted(built_anchors() - listed_anchors())
+    assert not new, "not in tests/anchors.txt; `make anchors` adds them: " + ", ".join(new)
+    assert listed_anchors(), "the list is empty"
