@@ -1,4 +1,4 @@
-"""The losses in NumPy: the definitions in p_t as the text states them, and the stable forms in logits.
+"""The losses in NumPy: the definitions in p_t, and the stable forms in logits with their gradients.
 
 float32 in gives float32 out (computed in float64 and rounded once), everything else float64.
 """
@@ -12,7 +12,7 @@ from focal_lib import _checks
 
 Array = NDArray[Any]
 
-# --- in p_t, for the text --------------------------------------------------------------------------
+# --- In p_t, as the text states them ---
 
 
 def target_probability(p: ArrayLike, y: ArrayLike) -> Array:
@@ -44,8 +44,8 @@ def target_weight(alpha: float, y: ArrayLike) -> Array:
 def cross_entropy(p_t: ArrayLike) -> Array:
     """Cross entropy: CE(p_t) = -log p_t.
 
-    ``p_t`` in [0, 1]; infinite at 0. Source: the book's eq-ce. Raises: TypeError or ValueError naming
-    ``p_t``.
+    ``p_t`` in [0, 1]; infinite at 0. Source: the book's eq-ce.
+    Raises: TypeError or ValueError naming ``p_t``.
 
     >>> float(cross_entropy(1.0))
     0.0
@@ -56,8 +56,9 @@ def cross_entropy(p_t: ArrayLike) -> Array:
 def balanced_cross_entropy(p_t: ArrayLike, alpha_t: ArrayLike) -> Array:
     """Balanced cross entropy: -alpha_t log p_t.
 
-    ``p_t`` and ``alpha_t`` in [0, 1] broadcast; weight 0 gives 0, also at p_t = 0. Source: Lin et al.
-    2017, equation 3; the book's eq-balanced. Raises: TypeError or ValueError naming the argument.
+    ``p_t`` in [0, 1] and ``alpha_t`` >= 0 broadcast; weight 0 gives 0, also at p_t = 0. Source: Lin
+    et al. 2017, equation 3; the book's eq-balanced. Raises: TypeError or ValueError naming the
+    argument.
 
     >>> round(float(balanced_cross_entropy(0.5, 0.25)), 4)
     0.1733
@@ -102,7 +103,7 @@ def focal_loss(p_t: ArrayLike, gamma: float, alpha_t: ArrayLike = 1.0) -> Array:
     return _out(_times(weight, loss), p_t)
 
 
-# --- of logits -------------------------------------------------------------------------------------
+# --- Of logits ---
 
 
 def sigmoid_focal_loss(
@@ -122,13 +123,13 @@ def sigmoid_focal_loss(
 
     Parameters: ``inputs``, logits of any shape; ``targets`` in [0, 1], of the same shape (or a
     number); ``alpha`` in [0, 1], the weight of class 1, or None (or exactly -1): no weight;
-    ``gamma`` >= 0; ``reduction``: "none" (the shape of inputs), "mean" (over all elements) or "sum".
+    ``gamma`` >= 0; ``reduction``: "none" (the shape of inputs), "mean" (over all elements), "sum".
     Infinite logits give the limit. Raises: TypeError or ValueError naming the argument.
     Source: Lin et al. 2017, equation 5; names and defaults as in torchvision.ops; the book's
     eq-focal-alpha.
 
-    In principle this is ``focal_loss(target_probability(sigmoid(x), y), ...)``, but that rounds to 0
-    where the probability rounds to 1:
+    In principle this is ``focal_loss(target_probability(sigmoid(x), y), ...)``, but that rounds to
+    0 where the probability rounds to 1:
 
     >>> x = -40.0
     >>> p = 1 / (1 + np.exp(-x))
@@ -209,8 +210,8 @@ def softmax_focal_loss(
     shape without C, or class probabilities of the shape of ``input``; ``weight``, (C,), >= 0;
     ``ignore_index``: items with this class index cost nothing and are not counted;
     ``reduction``: "none", "sum" or "mean". The mean divides by the sum of w_t over the items kept
-    (class indices; the unsmoothed target's weight), or by the number of items (class probabilities),
-    as F.cross_entropy does; it is NaN where that is 0. With gamma = 0 this is F.cross_entropy.
+    (class indices; the unsmoothed target's weight), or by the number of items (class
+    probabilities), as F.cross_entropy does; it is NaN where that is 0. With gamma = 0 this is F.cross_entropy.
     Raises: TypeError or ValueError naming the argument.
     Source: the multi-class form of Lin et al. 2017, section 3; the book's eq-multiclass, def-mean.
 
@@ -223,12 +224,11 @@ def softmax_focal_loss(
     >>> f"{softmax_focal_loss(x, [0], gamma=1.0):.4g}"
     '7.219e-35'
     """
-    rows, normalizer, shape = _softmax_arguments(
+    (x, a), normalizer, shape = _softmax_arguments(
         input, target, weight, ignore_index, reduction, label_smoothing
     )
-    x, a = rows
     power = _checks.gamma(gamma)
-    p, q, u = _softmax_parts(x)
+    _, q, u = _softmax_parts(x)
     loss = _times(a, q**power * u).sum(axis=-1)
     if reduction == "none":
         return _out(loss.reshape(shape), input)
@@ -283,7 +283,7 @@ def softmax_focal_loss_gradient(
     return _out(gradient.reshape(classes.shape), input)
 
 
-# --- how -------------------------------------------------------------------------------------------
+# --- How ---
 
 
 def _sigmoid(
@@ -367,7 +367,7 @@ def _softmax_arguments(
     if weight is not None:
         w = _real("weight", weight)
         if w.shape != (classes,):
-            raise ValueError(f"weight: takes one number for each class, ({classes},), got {w.shape}")
+            raise ValueError(f"weight: takes one number a class, shape ({classes},), got {w.shape}")
         if not (np.isfinite(w) & (w >= 0)).all():
             raise ValueError(f"weight: takes finite numbers >= 0, got {weight!r}")
     rows = np.moveaxis(x, axis, -1).reshape(-1, classes)
@@ -394,8 +394,8 @@ def _softmax_arguments(
     if y.dtype.kind not in "iuf":
         raise TypeError(f"target: takes integers or floats, got {y.dtype}")
     raise ValueError(
-        f"target: takes class indices (integers) of shape {items} or class probabilities (floats) of "
-        f"shape {x.shape}, got {y.dtype} of shape {y.shape}"
+        f"target: takes class indices (integers) of shape {items} or class probabilities (floats) "
+        f"of shape {x.shape}, got {y.dtype} of shape {y.shape}"
     )
 
 

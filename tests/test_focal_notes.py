@@ -49,7 +49,7 @@ def test_verdict(right: Answer, given: object, verdict: str) -> None:
     assert _verdict(right, given) == verdict
 
 
-@pytest.mark.parametrize("given", ["six", None, object()])
+@pytest.mark.parametrize("given", ["six", object()])
 def test_an_unreadable_answer_is_answered_not_raised(given: object) -> None:
     assert _verdict(NUMBER, given).startswith("Not yet: this could not be checked (")
 
