@@ -69,7 +69,7 @@ clean: ## Remove all that make has made: the site, .venv, caches
 
 .venv/.venv:
 	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-	  { echo "Python 3.11 or newer is needed, and $(PYTHON) is $$("$(PYTHON)" -V 2>&1): set PYTHON=..." >&2; exit 1; }
+	  { echo "Python 3.11 or newer is needed, and $(PYTHON) is $$("$(PYTHON)" -V 2>/dev/null || echo not there): set PYTHON=..." >&2; exit 1; }
 	@echo "Setting up .venv"
 	@"$(PYTHON)" -m venv .venv
 	@touch $@

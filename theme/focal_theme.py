@@ -197,6 +197,17 @@ class Proof(SphinxDirective):
         return [proof]
 
 
+def know_labels(app: Sphinx, doctree: nodes.document) -> None:
+    """Let `[words](#prop-ratio)` link to a proposition, as it does to a section or an equation."""
+    domain = app.env.get_domain("std")
+    for node in doctree.findall(nodes.Admonition):
+        label = node.get("label")
+        if label and "proof" in node["classes"]:
+            place = (app.env.docname, node["ids"][0])
+            domain.anonlabels[label] = place
+            domain.labels[label] = (*place, node[0].astext().strip(" ()"))
+
+
 def fold_dropdowns(app: Sphinx, doctree: nodes.document, docname: str) -> None:
     """Fold what asks for it, and give each page ids that occur once."""
     for node in list(doctree.findall(nodes.Admonition)):
@@ -259,6 +270,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.add_node(fold, html=(visit_fold, depart_fold))
     app.add_node(fold_line, html=(visit_fold_line, depart_fold_line))
     app.add_directive_to_domain("prf", "proof", Proof, override=True)
+    app.connect("doctree-read", know_labels)
     app.connect("doctree-resolved", fold_dropdowns)
     app.connect("html-page-context", add_to_head)
     app.connect("build-finished", write_index)
