@@ -211,7 +211,8 @@ def softmax_focal_loss(
     ``ignore_index``: items with this class index cost nothing and are not counted;
     ``reduction``: "none", "sum" or "mean". The mean divides by the sum of w_t over the items kept
     (class indices; the unsmoothed target's weight), or by the number of items (class
-    probabilities), as F.cross_entropy does; it is NaN where that is 0. With gamma = 0 this is F.cross_entropy.
+    probabilities), as F.cross_entropy does; it is NaN where that is 0. With gamma = 0 this is
+    F.cross_entropy.
     Raises: TypeError or ValueError naming the argument.
     Source: the multi-class form of Lin et al. 2017, section 3; the book's eq-multiclass, def-mean.
 

@@ -12,8 +12,8 @@ def inverse_frequency(counts: ArrayLike) -> NDArray[np.float64]:
     """Weight each class by the inverse of its frequency.
 
     w_c = N / (C n_c), with n_c the number of examples of class c and N their total. Every class
-    then has the same total weight N / C, and the mean weight of an example is 1. In the binary loss the
-    same ratio is alpha = w_1 / (w_0 + w_1) = N_0 / N (the book's prop-inverse-frequency).
+    then has the same total weight N / C, and the mean weight of an example is 1. In the binary loss
+    the same ratio is alpha = w_1 / (w_0 + w_1) = N_0 / N (the book's prop-inverse-frequency).
 
     Parameters: ``counts``, (C,), numbers of examples, all positive.
     Raises: TypeError or ValueError where ``counts`` is not that; a class without examples has no
