@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from focal_lib.numpy import sigmoid_focal_loss
 from scipy.special import expit
 
+from focal_lib.numpy import sigmoid_focal_loss
 from focal_notes.imbalance import (
     BACKGROUND,
     CENTERS,
