@@ -141,8 +141,8 @@ def softmax_focal_loss(
 
     Parameters: ``input``, logits, floating-point, (C,), (N, C) or (N, C, d1, ...); ``target``,
     class indices (an integer tensor of the shape without C) or class probabilities (floating-point,
-    of the shape of ``input``); ``weight``, (C,), >= 0; ``ignore_index``: items with this class index cost
-    nothing and are not counted; ``reduction``: "none", "sum" or "mean". The mean divides by the sum
+    of the shape of ``input``); ``weight``, (C,), >= 0; ``ignore_index``: items with this class
+    index cost nothing and are not counted; ``reduction``: "none", "sum" or "mean". The mean divides by the sum
     of w_t over the items kept (class indices; the unsmoothed target's weight), or by the number of
     items (class probabilities), as F.cross_entropy does; it is NaN where that is 0. The result has
     the dtype of ``input``. With gamma = 0 this is F.cross_entropy.
@@ -346,8 +346,9 @@ class _Margins(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> Tensor:
         (x,) = ctx.saved_tensors
         _, e, others, largest = _exponentials(x)
-        p = e / (e.where(largest, 0.0).sum(dim=-1, keepdim=True) + others)
-        q = torch.where(largest, others * p, 1 - p)
+        total = e.where(largest, 0.0).sum(dim=-1, keepdim=True) + others
+        p = e / total
+        q = torch.where(largest, others / total, 1 - p)
         # Where q vanishes so does a loss's derivative by the margin: their ratio adds nothing.
         ratio = torch.where(q == 0, 0.0, grad / torch.where(q == 0, 1.0, q))
         slope = grad - p * (ratio.sum(dim=-1, keepdim=True) - ratio)
