@@ -100,24 +100,37 @@ def _set_node(node: nodes.Element, display: bool) -> str:
         return f"<code>{html.escape(node.astext())}</code>"
 
 
-# Keeps a formula on one line with the punctuation next to it.
-WORD_JOINER = "\u2060"
-
-
-def _text(node: nodes.Node | None) -> str:
-    return str(node) if isinstance(node, nodes.Text) else ""
-
-
 def visit_math(self: HTML5Translator, node: nodes.math) -> None:
-    before = _text(node.previous_sibling())[-1:]
-    after = _text(node.next_node(descend=False, siblings=True))[:1]
-    if before and before in "([“‘":
-        self.body.append(WORD_JOINER)
+    formula = _set_node(node, display=False)
+    if "unbroken" in getattr(node.parent, "attributes", {}).get("classes", []):
+        # A formula may still be broken where KaTeX allows it.
+        base = '<span class="katex-base">'
+        first, *others = formula.split(base)
+        formula = first + base + f"<wbr />{base}".join(others)
     self.body.append(self.starttag(node, "span", "", CLASS="math notranslate nohighlight"))
-    self.body.append(_set_node(node, display=False) + "</span>")
-    if after and after in ".,;:?!)]”’-–—":
-        self.body.append(WORD_JOINER)
+    self.body.append(formula + "</span>")
     raise nodes.SkipNode
+
+
+def keep_punctuation(app: Sphinx, doctree: nodes.document, docname: str) -> None:
+    """Keep an inline formula on one line with the characters that touch it."""
+    for math in list(doctree.findall(nodes.math)):
+        parent, position = math.parent, math.parent.index(math)
+        before = parent[position - 1] if position else None
+        after = parent[position + 1] if position + 1 < len(parent) else None
+        opening = re.search(r"[(\[“‘]+$", before) if isinstance(before, nodes.Text) else None
+        closing = re.match(r"\S{1,12}(?!\S)", after) if isinstance(after, nodes.Text) else None
+        if not opening and not closing:
+            continue
+        unbroken = nodes.inline("", classes=["unbroken"])
+        parent.replace(math, unbroken)
+        if opening:
+            parent.replace(before, nodes.Text(before[: opening.start()]))
+            unbroken += nodes.Text(opening[0])
+        unbroken += math
+        if closing:
+            parent.replace(after, nodes.Text(after[closing.end() :]))
+            unbroken += nodes.Text(closing[0])
 
 
 def visit_math_block(self: HTML5Translator, node: nodes.math_block) -> None:
@@ -237,10 +250,12 @@ def add_to_head(
         context["docstitle"] = ""
 
 
-def write_index(app: Sphinx, exception: Exception | None) -> None:
-    """Send readers of the site's bare address on to the landing page."""
+def finish_site(app: Sphinx, exception: Exception | None) -> None:
+    """Send readers of the bare address on to the landing page; leave nothing of this folder."""
     if exception or app.builder.format != "html":
         return
+    # A checksum for incremental builds, which differs between folders: builds here are whole.
+    (Path(app.outdir) / ".buildinfo").unlink(missing_ok=True)
     page = f"{app.config.root_doc}.html"
     canonical = f'<link rel="canonical" href="{app.config.html_baseurl}{page}" />'
     title = html.escape(app.config.html_title)
@@ -271,7 +286,8 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.add_node(fold_line, html=(visit_fold_line, depart_fold_line))
     app.add_directive_to_domain("prf", "proof", Proof, override=True)
     app.connect("doctree-read", know_labels)
+    app.connect("doctree-resolved", keep_punctuation)
     app.connect("doctree-resolved", fold_dropdowns)
     app.connect("html-page-context", add_to_head)
-    app.connect("build-finished", write_index)
+    app.connect("build-finished", finish_site)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
