@@ -31,12 +31,12 @@ def _smoothing_aim(gamma: float, smoothing: float = 0.1, classes: int = 10) -> f
     """The p_t at which the slope of the smoothed loss along the target's logit is 0."""
 
     def slope(logit: float) -> float:
-        logits = np.zeros((1, classes))
-        logits[0, 0] = logit
-        target = np.array([0])
-        return float(
-            softmax_focal_loss_gradient(logits, target, gamma=gamma, label_smoothing=smoothing)[0, 0]
+        row = np.zeros((1, classes))
+        row[0, 0] = logit
+        slopes = softmax_focal_loss_gradient(
+            row, np.array([0]), gamma=gamma, label_smoothing=smoothing
         )
+        return float(slopes[0, 0])
 
     odds = np.exp(brentq(slope, 0.0, 20.0))
     return float(odds / (odds + classes - 1))
@@ -78,9 +78,7 @@ ANSWERS = {
         lambda: _adam_ratio(0.25),
         hint="Put sqrt(v) = epsilon into the ratio of the two steps.",
         near_misses={
-            "that is alpha itself, the limit when epsilon is far larger than the gradients": lambda: (
-                0.25
-            ),
+            "that is alpha, the limit for gradients far smaller than epsilon": lambda: 0.25,
             "that is the factor for a large gradient": lambda: 1.0,
             "that is the step without alpha over the step with it": lambda: 1 / _adam_ratio(0.25),
         },
