@@ -36,6 +36,7 @@ def execute(notebook: nbformat.NotebookNode) -> None:
         notebook,
         timeout=300,
         record_timing=False,
+        coalesce_streams=True,
         resources={"metadata": {"path": str(CHAPTERS)}},
     ).execute()
     notebook.metadata.get("language_info", {}).pop("version", None)
