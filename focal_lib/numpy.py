@@ -1,6 +1,8 @@
-"""The losses in NumPy: the definitions in p_t, and the stable forms in logits with their gradients.
+"""The losses in NumPy: the definitions in p_t, the stable forms in logits and their derivatives.
 
-float32 in gives float32 out (computed in float64 and rounded once), everything else float64.
+All is computed in float64 and rounded once to the dtype of the first argument, if that is a
+floating one; anything else (integers, lists, Python numbers) gives float64. Results without
+dimensions are NumPy scalars.
 """
 
 from typing import Any
@@ -12,98 +14,112 @@ from focal_lib import _checks
 
 Array = NDArray[Any]
 
-# --- In p_t, as the text states them ---
+# Infinite logits, 0/0 in an empty mean and results too small for their dtype are defined below.
+_quiet = np.errstate(all="ignore")
+
+# --- The definitions, in p_t ----------------------------------------------------------------------
 
 
 def target_probability(p: ArrayLike, y: ArrayLike) -> Array:
-    """The probability of the label that came out: p_t = p if y = 1, 1 - p if y = 0.
+    """The probability of the label that came out.
+
+    p_t = p if y = 1, 1 - p if y = 0.
 
     ``p`` in [0, 1] and ``y`` in {0, 1} broadcast. Source: Lin et al. 2017, equation 2; the book's
-    def-p-t. Raises: TypeError or ValueError naming ``p`` or ``y``.
+    eq-p-t. Raises TypeError or ValueError, naming the argument.
 
     >>> target_probability(0.25, [1, 0])
     array([0.25, 0.75])
     """
-    probability, label = _probability("p", p), _label(y)
+    probability, label = _within("p", p, 1), _label(y)
     return _out(np.where(label == 1, probability, 1 - probability), p)
 
 
-def target_weight(alpha: float, y: ArrayLike) -> Array:
-    """The weight of the label that came out: alpha_t = alpha if y = 1, 1 - alpha if y = 0.
+def target_weight(alpha: float | None, y: ArrayLike) -> Array:
+    """The weight of the label that came out.
 
-    ``alpha`` in [0, 1], ``y`` in {0, 1}. Source: Lin et al. 2017, section 3.1; the book's
-    def-alpha-t. Raises: TypeError or ValueError naming ``alpha`` or ``y``.
+    alpha_t = alpha if y = 1, 1 - alpha if y = 0.
+
+    ``alpha`` in [0, 1], or None: the weight 1 for both; ``y`` in {0, 1}, of any shape. Source: Lin
+    et al. 2017, section 3.1; the book's eq-alpha-t. Raises TypeError or ValueError, naming the
+    argument.
 
     >>> target_weight(0.25, [1, 0])
     array([0.25, 0.75])
     """
-    weight = _checks.fraction("alpha", alpha)
-    return np.where(_label(y) == 1, weight, 1 - weight)[()]
+    positive, negative = _checks.class_weights(alpha)
+    return _out(np.where(_label(y) == 1, positive, negative), positive)
 
 
 def cross_entropy(p_t: ArrayLike) -> Array:
-    """Cross entropy: CE(p_t) = -log p_t.
+    """Cross entropy.
 
-    ``p_t`` in [0, 1]; infinite at 0. Source: the book's eq-ce.
-    Raises: TypeError or ValueError naming ``p_t``.
+    CE(p_t) = -log p_t, infinite at p_t = 0.
 
-    >>> float(cross_entropy(1.0))
-    0.0
+    ``p_t`` in [0, 1], of any shape. Source: the book's eq-ce. Raises TypeError or ValueError,
+    naming ``p_t``.
+
+    >>> print(cross_entropy(1.0), cross_entropy(0.0))
+    0.0 inf
     """
-    return _out(_cross_entropy(_probability("p_t", p_t)), p_t)
+    return focal_loss(p_t, 0.0)
 
 
 def balanced_cross_entropy(p_t: ArrayLike, alpha_t: ArrayLike) -> Array:
-    """Balanced cross entropy: -alpha_t log p_t.
+    """Balanced cross entropy.
 
-    ``p_t`` in [0, 1] and ``alpha_t`` >= 0 broadcast; weight 0 gives 0, also at p_t = 0. Source: Lin
-    et al. 2017, equation 3; the book's eq-balanced. Raises: TypeError or ValueError naming the
-    argument.
+    -alpha_t log p_t, and 0 where alpha_t is 0, at p_t = 0 too.
 
-    >>> round(float(balanced_cross_entropy(0.5, 0.25)), 4)
-    0.1733
+    ``p_t`` in [0, 1] and ``alpha_t`` >= 0, finite, broadcast. Source: Lin et al. 2017, equation 3;
+    the book's eq-balanced. Raises TypeError or ValueError, naming the argument.
+
+    >>> print(balanced_cross_entropy(0.0, 0.25), balanced_cross_entropy(0.0, 0.0))
+    inf 0.0
     """
     return focal_loss(p_t, 0.0, alpha_t)
 
 
 def modulating_factor(p_t: ArrayLike, gamma: float) -> Array:
-    """The modulating factor: (1 - p_t)^gamma, with 0^0 = 1.
+    """The modulating factor.
 
-    ``p_t`` in [0, 1], ``gamma`` >= 0. Source: Lin et al. 2017, section 3.2; the book's
-    def-modulating-factor. Raises: TypeError or ValueError naming ``p_t`` or ``gamma``.
+    m_gamma(p_t) = (1 - p_t)^gamma, with 0^0 = 1.
 
-    >>> float(modulating_factor(0.75, 2))
-    0.0625
+    ``p_t`` in [0, 1], of any shape; ``gamma`` >= 0, finite. Source: Lin et al. 2017, section 3.2;
+    the book's def-modulating-factor. Raises TypeError or ValueError, naming the argument.
+
+    >>> modulating_factor([0.75, 1.0], 2)
+    array([0.0625, 0.    ])
     """
-    power = _checks.gamma(gamma)
-    return _out((1 - _probability("p_t", p_t)) ** power, p_t)
+    exponent = _checks.nonnegative("gamma", gamma)
+    return _out((1 - _within("p_t", p_t, 1)) ** exponent, p_t)
 
 
+@_quiet
 def focal_loss(p_t: ArrayLike, gamma: float, alpha_t: ArrayLike = 1.0) -> Array:
-    """Focal loss: FL(p_t) = -alpha_t (1 - p_t)^gamma log p_t.
+    """Focal loss.
 
-    ``p_t`` in [0, 1] and ``alpha_t`` >= 0 broadcast, ``gamma`` >= 0; weight 0 gives 0, also at
-    p_t = 0. Source: Lin et al. 2017, equations 4 and 5; the book's eq-focal, eq-focal-alpha.
-    Raises: TypeError or ValueError naming the argument.
+    FL(p_t) = -alpha_t (1 - p_t)^gamma log p_t, and 0 where alpha_t is 0, at p_t = 0 too.
 
-    A p_t that was rounded to 1 has lost its 1 - p_t; from logits nothing is lost:
+    ``p_t`` in [0, 1] and ``alpha_t`` >= 0, finite, broadcast; ``gamma`` >= 0, finite. Source: Lin
+    et al. 2017, equations 4 and 5; the book's eq-focal and eq-focal-alpha. Raises TypeError or
+    ValueError, naming the argument.
+
+    A p_t that was rounded to 1 has lost its 1 - p_t, and the loss with it; the logit has not:
 
     >>> x = 40.0
-    >>> float(focal_loss(1 / (1 + np.exp(-x)), 1.0))
+    >>> print(focal_loss(1 / (1 + np.exp(-x)), 2.0))
     0.0
-    >>> f"{sigmoid_focal_loss(x, 1, alpha=None, gamma=1.0):.4g}"
-    '1.805e-35'
+    >>> print(f"{sigmoid_focal_loss(x, 1, alpha=None, gamma=2.0):.4g}")
+    7.668e-53
     """
-    power = _checks.gamma(gamma)
-    probability = _probability("p_t", p_t)
-    weight = _real("alpha_t", alpha_t)
-    if not (weight >= 0).all():  # also NaN
-        raise ValueError(f"alpha_t: takes weights >= 0, got {alpha_t!r}")
-    loss = (1 - probability) ** power * _cross_entropy(probability)
+    exponent = _checks.nonnegative("gamma", gamma)
+    probability = _within("p_t", p_t, 1)
+    weight = _within("alpha_t", alpha_t, np.finfo(np.float64).max)
+    loss = (1 - probability) ** exponent * (0 - np.log(probability))  # 0 -: no negative zero
     return _out(_times(weight, loss), p_t)
 
 
-# --- Of logits ---
+# --- Two classes, in logits -----------------------------------------------------------------------
 
 
 def sigmoid_focal_loss(
@@ -113,33 +129,38 @@ def sigmoid_focal_loss(
     gamma: float = 2.0,
     reduction: str = "none",
 ) -> Array:
-    """Focal loss of logits, two classes.
+    """Focal loss of two classes, from logits.
 
-    With s = 2y - 1, z = s x and q = sigma(-z) = 1 - p_t::
+    With s = 2y - 1, z = s x, q = sigma(-z) = 1 - p_t and u = log(1 + e^-z) = -log p_t::
 
-        FL = alpha_t q^gamma softplus(-z)
+        FL = alpha_t q^gamma u
 
-    A soft target y gives the expectation y FL(x, 1) + (1 - y) FL(x, 0).
+    A soft target, 0 < y < 1, gives the expectation y FL(y = 1) + (1 - y) FL(y = 0).
 
-    Parameters: ``inputs``, logits of any shape; ``targets`` in [0, 1], of the same shape (or a
-    number); ``alpha`` in [0, 1], the weight of class 1, or None (or exactly -1): no weight;
-    ``gamma`` >= 0; ``reduction``: "none" (the shape of inputs), "mean" (over all elements), "sum".
-    Infinite logits give the limit. Raises: TypeError or ValueError naming the argument.
-    Source: Lin et al. 2017, equation 5; names and defaults as in torchvision.ops; the book's
-    eq-focal-alpha.
+    Args:
+        inputs: logits x, of any shape; +-inf gives the limit.
+        targets: y in [0, 1], of the shape of ``inputs``, or one number for all of them.
+        alpha: the weight of class 1, in [0, 1] (class 0 has 1 - alpha); None, or exactly -1, is no
+            weight. A weight of 0 times an infinite loss is 0.
+        gamma: the focusing parameter, finite, >= 0; 0 is the binary cross entropy.
+        reduction: "none" for the shape of ``inputs``, "sum", or "mean" over all elements (NaN where
+            there are none).
 
-    In principle this is ``focal_loss(target_probability(sigmoid(x), y), ...)``, but that rounds to
-    0 where the probability rounds to 1:
+    Raises TypeError or ValueError, naming the argument. Source: Lin et al. 2017, equation 5; the
+    book's eq-focal-alpha and eq-softplus. The names, their order and the defaults are those of
+    torchvision.ops.sigmoid_focal_loss.
 
-    >>> x = -40.0
+    In principle this is focal_loss(target_probability(sigma(x), y), ...), but it keeps its digits
+    where that p_t rounds to 1:
+
+    >>> x = np.array([-20.0, -40.0])
     >>> p = 1 / (1 + np.exp(-x))
-    >>> float(focal_loss(target_probability(p, 0), 1.0))
-    0.0
-    >>> f"{sigmoid_focal_loss(x, 0, alpha=None, gamma=1.0):.4g}"
-    '1.805e-35'
+    >>> print(focal_loss(target_probability(p, 0), 2.0))
+    [8.75651025e-27 0.00000000e+00]
+    >>> print(sigmoid_focal_loss(x, [0, 0], alpha=None, gamma=2.0))
+    [8.75651072e-27 7.66764807e-53]
     """
-    loss = _sigmoid(0, inputs, targets, alpha, gamma, reduction)
-    return _out(_reduce(loss, _checks.reduction(reduction)), inputs)
+    return _out(_sigmoid(_loss, 1.0, inputs, targets, alpha, gamma, reduction), inputs)
 
 
 def sigmoid_focal_loss_gradient(
@@ -149,20 +170,23 @@ def sigmoid_focal_loss_gradient(
     gamma: float = 2.0,
     reduction: str = "none",
 ) -> Array:
-    """The derivative of `sigmoid_focal_loss` by each logit.
+    """The gradient of `sigmoid_focal_loss` with respect to ``inputs``, in their shape.
 
-    With p = p_t = sigma(z), q = 1 - p, u = softplus(-z)::
+    With p = p_t and s, q, u as there::
 
         dFL/dx = -s alpha_t q^gamma (q + gamma p u)
 
-    finite for every gamma >= 0. The arguments and errors are those of `sigmoid_focal_loss`; the
-    shape is that of ``inputs``. "sum" and "none" give the same; "mean" divides by the number of
-    elements. Source: Lin et al. 2017, appendix B; the book's prop-focal-gradient.
+    The arguments and errors are those of `sigmoid_focal_loss`. "none" gives each element's own
+    derivative, which is also the gradient of the sum; "mean" divides it by their number. Source:
+    Lin et al. 2017, appendix B; the book's eq-focal-gradient.
 
-    >>> sigmoid_focal_loss_gradient([0.0, 800.0], [1, 1], alpha=None, gamma=0.5).round(4)
-    array([-0.4761, -0.    ])
+    By the chain rule, -gamma q^(gamma - 1) is a factor of the gradient, and for gamma < 1 it is
+    infinite where q has rounded to 0: infinity times 0. Here it does not occur:
+
+    >>> print(sigmoid_focal_loss_gradient([0.0, 40.0, 800.0], 1, alpha=None, gamma=0.5))
+    [-4.76085659e-01 -1.31347661e-26  0.00000000e+00]
     """
-    return _out(_sigmoid(1, inputs, targets, alpha, gamma, reduction), inputs)
+    return _out(_sigmoid(_slope, -1.0, inputs, targets, alpha, gamma, reduction), inputs)
 
 
 def sigmoid_focal_loss_hessian(
@@ -172,21 +196,26 @@ def sigmoid_focal_loss_hessian(
     gamma: float = 2.0,
     reduction: str = "none",
 ) -> Array:
-    """The second derivative of `sigmoid_focal_loss` by each logit.
+    """The second derivative of `sigmoid_focal_loss` by each logit, in the shape of ``inputs``.
 
-    ::
+    With p = p_t and q, u as there::
 
-        d2FL/dx2 = alpha_t p q^gamma [(1 + 2 gamma) q - gamma (1 - (1 + gamma) p) u]
+        d2FL/dx2 = alpha_t p q^gamma ((1 + 2 gamma) q - gamma (q - gamma p) u)
 
-    in the symbols of `sigmoid_focal_loss_gradient`; negative for small p when gamma > 0. Arguments,
-    errors and shape are those of `sigmoid_focal_loss_gradient`.
+    It is the diagonal of the Hessian, whose other entries are 0. For gamma > 0 it is negative on
+    hard examples. The arguments and errors are those of `sigmoid_focal_loss`; "none", "sum" and
+    "mean" are as in `sigmoid_focal_loss_gradient`. Source: the derivative of eq-focal-gradient.
 
-    >>> float(sigmoid_focal_loss_hessian(0.0, 1, alpha=None, gamma=0.0))
-    0.25
+    >>> print(sigmoid_focal_loss_hessian([-5.0, 0.0, 800.0], 1, alpha=None, gamma=2.0))
+    [-0.0319998  0.3991434  0.       ]
     """
-    return _out(_sigmoid(2, inputs, targets, alpha, gamma, reduction), inputs)
+    return _out(_sigmoid(_curvature, 1.0, inputs, targets, alpha, gamma, reduction), inputs)
 
 
+# --- Many classes, in logits ----------------------------------------------------------------------
+
+
+@_quiet
 def softmax_focal_loss(
     input: ArrayLike,
     target: ArrayLike,
@@ -197,49 +226,53 @@ def softmax_focal_loss(
     reduction: str = "mean",
     label_smoothing: float = 0.0,
 ) -> Array:
-    """Focal loss of logits, many classes.
+    """Focal loss of C classes, from logits.
 
-    With p = softmax(x), f_c = (1 - p_c)^gamma (-log p_c) and class weights w_c::
+    With p = softmax(x) and f_c = (1 - p_c)^gamma (-log p_c)::
 
         FL = sum_c w_c y_c f_c
 
-    for class probabilities y: the expectation of the loss under the target distribution. A class
-    index t is y_c = [c = t]. Label smoothing e replaces y by (1 - e) y + e / C.
+    which is the expectation of the loss under the target distribution y. A class index t stands for
+    the one-hot y, with FL = w_t f_t. Smoothing by e takes (1 - e) y_c + e/C for y_c.
 
-    Parameters: ``input``, logits, (C,), (N, C) or (N, C, d1, ...); ``target``, class indices of the
-    shape without C, or class probabilities of the shape of ``input``; ``weight``, (C,), >= 0;
-    ``ignore_index``: items with this class index cost nothing and are not counted;
-    ``reduction``: "none", "sum" or "mean". The mean divides by the sum of w_t over the items kept
-    (class indices; the unsmoothed target's weight), or by the number of items (class
-    probabilities), as F.cross_entropy does; it is NaN where that is 0. With gamma = 0 this is
-    F.cross_entropy.
-    Raises: TypeError or ValueError naming the argument.
-    Source: the multi-class form of Lin et al. 2017, section 3; the book's eq-multiclass, def-mean.
+    Args:
+        input: logits, (C,), (N, C) or (N, C, d1, ...); an infinite one gives the limit, or NaN
+            where there is none (two at +inf, or all at -inf).
+        target: class indices, integers of the shape of ``input`` without C; or class probabilities,
+            floats in [0, 1] of the shape of ``input``.
+        weight: w, finite and >= 0, (C,); 1 if not given. A weight of 0 times an infinite loss is 0.
+        gamma: the focusing parameter, finite, >= 0; 0 is torch.nn.functional.cross_entropy.
+        ignore_index: the class index of items that cost nothing and are not counted.
+        reduction: "none" for the shape of ``input`` without C, "sum", or "mean". The mean divides
+            the sum by the total of w_t over the items that are kept where ``target`` has class
+            indices, and by the number of items where it has class probabilities; it is NaN where
+            that is 0.
+        label_smoothing: e in [0, 1].
 
-    The loss of a confident right answer is small, not 0:
+    Raises TypeError or ValueError, naming the argument. Source: Lin et al. 2017, section 3; the
+    book's eq-multiclass and def-mean. The names and their meaning are those of
+    torch.nn.functional.cross_entropy.
 
-    >>> x = np.array([[40.0, 0.0, 0.0]])
-    >>> p = np.exp(x - 40) / np.exp(x - 40).sum()
-    >>> float(focal_loss(p[0, 0], 1.0))
+    The loss of a confident right answer is small, but it is not 0:
+
+    >>> x = np.array([40.0, 0.0, 0.0])
+    >>> p = np.exp(x) / np.exp(x).sum()
+    >>> print(focal_loss(p[0], 2.0))
     0.0
-    >>> f"{softmax_focal_loss(x, [0], gamma=1.0):.4g}"
-    '7.219e-35'
+    >>> print(f"{softmax_focal_loss(x, 0, gamma=2.0):.4g}")
+    6.134e-52
     """
-    (x, a), normalizer, shape = _softmax_arguments(
-        input, target, weight, ignore_index, reduction, label_smoothing
+    x, factor, kept, divisor, exponent = _softmax_arguments(
+        input, target, weight, gamma, ignore_index, reduction, label_smoothing
     )
-    power = _checks.gamma(gamma)
-    _, q, u = _softmax_parts(x)
-    loss = _times(a, q**power * u).sum(axis=-1)
+    loss = _times(factor, _loss(*_softmax(x), exponent)).sum(axis=-1)
+    loss = np.where(kept, loss, 0.0)
     if reduction == "none":
-        return _out(loss.reshape(shape), input)
-    total = loss.sum()
-    if reduction == "mean":
-        with np.errstate(invalid="ignore", divide="ignore"):
-            total = np.divide(total, normalizer)
-    return _out(total, input)
+        return _out(loss, input)
+    return _out(_divide(loss.sum(), divisor), input)
 
 
+@_quiet
 def softmax_focal_loss_gradient(
     input: ArrayLike,
     target: ArrayLike,
@@ -250,198 +283,207 @@ def softmax_focal_loss_gradient(
     reduction: str = "mean",
     label_smoothing: float = 0.0,
 ) -> Array:
-    """The gradient of `softmax_focal_loss` with respect to ``input``, in the shape of ``input``.
+    """The gradient of `softmax_focal_loss` with respect to ``input``, in its shape.
 
-    With u_c = -log p_c, q_c = 1 - p_c and B_c = w_c y_c q_c^gamma (1 + gamma p_c u_c / q_c)::
+    With phi(p) = (1 - p)^gamma - gamma p (1 - p)^(gamma - 1) log p::
 
-        dFL/dx_j = p_j sum_{c != j} B_c - q_j B_j
+        dFL/dx_j = p_j sum_c w_c y_c phi(p_c) - w_j y_j phi(p_j)
 
-    which for a class index t is w_t phi(p_t) (p - e_t), phi(p) = (1 - p)^gamma
-    - gamma p (1 - p)^(gamma - 1) log p. The arguments and errors are those of
-    `softmax_focal_loss`; with "none" it is each item's own gradient, as with "sum".
-    Source: the book's prop-softmax-gradient.
+    so that a class index t gives w_t phi(p_t) (p_j - [j = t]). The arguments and errors are those
+    of `softmax_focal_loss`. "none" gives the gradient of each item's own loss, which is also that
+    of the sum; "mean" divides it by what the mean divides by. Source: the book's eq-soft-gradient
+    and eq-phi.
 
-    >>> softmax_focal_loss_gradient([2.0, 0.0, 0.0], 0, gamma=0.0).round(4)
-    array([-0.213 ,  0.1065,  0.1065])
+    The entries of a confident right answer are small, but they are not 0:
+
+    >>> print(softmax_focal_loss_gradient([40.0, 0.0, 0.0], 0, gamma=0.5))
+    [-3.71507288e-26  1.85753644e-26  1.85753644e-26]
     """
-    (x, a), normalizer, _ = _softmax_arguments(
-        input, target, weight, ignore_index, reduction, label_smoothing
+    x, factor, kept, divisor, exponent = _softmax_arguments(
+        input, target, weight, gamma, ignore_index, reduction, label_smoothing
     )
-    power = _checks.gamma(gamma)
-    p, q, u = _softmax_parts(x)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        # u / q tends to 1 where q vanishes, and p u to 0 where p does.
-        pu_over_q = np.where(q == 0, 1.0, np.where(p == 0, 0.0, p * u / q))
-        b = a * (q**power * (1 + power * pu_over_q))
-        gradient = p * (b.sum(axis=-1, keepdims=True) - b) - q * b
-        if reduction == "mean":
-            gradient = gradient / normalizer
-    gradient[~a.any(axis=-1)] = 0.0  # ignored, or of weight 0
-    classes = np.asarray(input)
-    if classes.ndim > 2:
-        moved = np.moveaxis(classes, 1, -1).shape
-        return _out(np.moveaxis(gradient.reshape(moved), -1, 1), input)
-    return _out(gradient.reshape(classes.shape), input)
+    p, q, u = _softmax(x)
+    # u/q tends to 1 where q vanishes, and p u to 0 where p does.
+    relative = np.where(q == 0, 1.0, _times(p, u) / q)
+    pull = factor * _power(p, q, exponent) * (1 + exponent * relative)  # w_c y_c phi(p_c)
+    # p_j (the sum without j) - (1 - p_j) pull_j
+    gradient = p * (pull.sum(axis=-1, keepdims=True) - pull) - q * pull
+    gradient = np.where(kept[..., None], gradient / divisor, 0.0)
+    return _out(np.moveaxis(gradient, -1, _checks.class_axis(np.shape(input))), input)
 
 
-# --- How ---
+# --- The stable forms -----------------------------------------------------------------------------
+# Each is a function of p = p_t, q = 1 - p and u = -log p, none of which was made from another.
 
 
-def _sigmoid(
-    order: int, inputs: ArrayLike, targets: ArrayLike, alpha: Any, gamma: Any, reduction: str
-) -> Array:
-    """The elementwise loss (order 0), its first or its second derivative by the logit."""
-    x = _real("inputs", inputs)
-    y = _real("targets", targets)
-    if y.shape != x.shape and y.ndim:
-        raise ValueError(f"targets: takes the shape of inputs, {x.shape}, got {y.shape}")
-    if not ((y >= 0) & (y <= 1)).all():
-        raise ValueError("targets: takes values in [0, 1]")
-    a = _checks.alpha(alpha)
-    g = _checks.gamma(gamma)
-    mean = _checks.reduction(reduction) == "mean"
-    positive, negative = (y, 1 - y) if a is None else (a * y, (1 - a) * (1 - y))
-    sign = -1.0 if order == 1 else 1.0
-    value = _times(positive, _focal(order, x, g)) + sign * _times(negative, _focal(order, -x, g))
-    return np.asarray(value / x.size if mean and order else value)
+def _power(p: Array, q: Array, gamma: float) -> Array:
+    """q^gamma, from p where q is near 1 and the rounding of q would be raised to the power."""
+    return np.where(p < 0.5, np.exp(gamma * np.log1p(-p)), q**gamma)
 
 
-def _focal(order: int, z: Array, gamma: float) -> Array:
-    """Focal loss of the margin z, or its first or second derivative by z."""
-    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-        p, q = 1 / (1 + np.exp(-z)), 1 / (1 + np.exp(z))
-        u = np.logaddexp(0, -z)
-        if order == 0:
-            return np.asarray(q**gamma * u)
-        pu = np.where(p == 0, 0.0, p * u)  # the limit at z = -inf
-        if order == 1:
-            return np.asarray(-(q**gamma) * (q + gamma * pu))
-        bracket = (1 + 2 * gamma) * p * q - gamma * (1 - (1 + gamma) * p) * pu
-        return np.asarray(q**gamma * bracket)
+def _loss(p: Array, q: Array, u: Array, gamma: float) -> Array:
+    """The focal loss f of the margin z."""
+    return np.asarray(_power(p, q, gamma) * u)
 
 
-def _softmax_parts(x: Array) -> tuple[Array, Array, Array]:
-    """p, 1 - p and -log p of the softmax along the last axis, each without cancellation.
+def _slope(p: Array, q: Array, u: Array, gamma: float) -> Array:
+    """-f'(z) >= 0."""
+    return np.asarray(_power(p, q, gamma) * (q + gamma * _times(p, u)))
 
-    One exponential is the largest, and 1. The others' sum is added up without it, so 1 - p of the
-    largest keeps its digits; every other p is at most 1/2.
+
+def _curvature(p: Array, q: Array, u: Array, gamma: float) -> Array:
+    """f''(z)."""
+    bracket = (1 + 2 * gamma) * p * q - gamma * (q - gamma * p) * _times(p, u)
+    return np.asarray(_power(p, q, gamma) * bracket)
+
+
+def _logistic(z: Array) -> tuple[Array, Array, Array]:
+    """p = sigma(z), q = sigma(-z) and u = log(1 + e^-z)."""
+    e = np.exp(-np.abs(z))
+    large, small = 1 / (1 + e), e / (1 + e)
+    positive = z >= 0
+    p, q = np.where(positive, large, small), np.where(positive, small, large)
+    return p, q, np.logaddexp(0, -z)
+
+
+def _softmax(x: Array) -> tuple[Array, Array, Array]:
+    """p, 1 - p and -log p of the softmax over the last axis.
+
+    The exponentials are taken relative to the largest logit. Its own 1 - p is the sum of the
+    others, never 1 - p; any other p is at most 1/2.
     """
-    if x.shape[-1] == 0 or x.size == 0:
+    if x.size == 0:
         return x, x, x
-    largest = x.argmax(axis=-1, keepdims=True)
-    reference = np.take_along_axis(x, largest, axis=-1)
-    with np.errstate(invalid="ignore", under="ignore"):
-        d = x - reference  # NaN where two logits are +inf, or all are -inf: there is no limit
-        np.put_along_axis(d, largest, np.where(np.isnan(reference), np.nan, 0.0), axis=-1)
-        e = np.exp(d)
-        np.put_along_axis(e, largest, 0.0, axis=-1)
-        others = e.sum(axis=-1, keepdims=True)
-        np.put_along_axis(e, largest, 1.0, axis=-1)
-        p = e / (1 + others)
-        q = 1 - p
-        np.put_along_axis(q, largest, others / (1 + others), axis=-1)
-        return p, q, np.log1p(others) - d
+    is_largest = np.arange(x.shape[-1]) == x.argmax(axis=-1, keepdims=True)
+    largest = x.max(axis=-1, keepdims=True)
+    # The largest is 0 below itself, also at +inf; inf - inf is left NaN, as there is no limit.
+    below = np.where(is_largest & ~np.isnan(x), 0.0, largest - x)
+    e = np.exp(-below)
+    others = np.where(is_largest, 0.0, e).sum(axis=-1, keepdims=True)
+    total = 1 + others
+    p = e / total
+    return p, np.where(is_largest, others / total, 1 - p), np.log1p(others) + below
+
+
+# --- Arguments and results ------------------------------------------------------------------------
+
+
+@_quiet
+def _sigmoid(
+    form: Any,
+    sign: float,
+    inputs: ArrayLike,
+    targets: ArrayLike,
+    alpha: float | None,
+    gamma: float,
+    reduction: str,
+) -> Array:
+    """The expectation of a form over the label; a form odd in the label's sign has sign -1."""
+    x, y = _real("inputs", inputs, "iuf"), _within("targets", targets, 1)
+    if y.shape not in (x.shape, ()):
+        raise ValueError(f"targets: takes the shape of inputs, {x.shape}, got {y.shape}")
+    positive, negative = _checks.class_weights(alpha)
+    exponent = _checks.nonnegative("gamma", gamma)
+    _checks.reduction(reduction)
+    value = sign * _times(positive * y, form(*_logistic(x), exponent))
+    value = value + _times(negative * (1 - y), form(*_logistic(-x), exponent))
+    if form is not _loss:
+        return _divide(value, x.size) if reduction == "mean" else value
+    if reduction == "none":
+        return value
+    return _divide(value.sum(), x.size if reduction == "mean" else 1)
 
 
 def _softmax_arguments(
     input: ArrayLike,
     target: ArrayLike,
     weight: ArrayLike | None,
-    ignore_index: Any,
-    reduction: Any,
-    label_smoothing: Any,
-) -> tuple[tuple[Array, Array], Any, tuple[int, ...]]:
-    """Check the arguments; return the logits and the factors of f_c as rows of C, what a mean
-    divides by, and the shape of the items."""
-    x = _real("input", input)
-    if x.ndim == 0:
-        raise ValueError("input: takes logits (C,), (N, C) or (N, C, d1, ...), got a number")
-    axis = 0 if x.ndim == 1 else 1
-    classes = x.shape[axis]
-    if classes == 0:
-        raise ValueError("input: takes at least one class, got none")
-    items = x.shape[:axis] + x.shape[axis + 1 :]
-    _checks.reduction(reduction)
+    gamma: float,
+    ignore_index: int,
+    reduction: str,
+    label_smoothing: float,
+) -> tuple[Array, Array, Array, float, float]:
+    """Check the arguments; return what the loss is made of, with the classes on the last axis.
+
+    That is the logits, the factors w_c y_c of f_c, which items are kept, what the reduction divides
+    by, and the exponent.
+    """
+    x, y = _real("input", input, "iuf"), _real("target", target, "iuf")
+    axis = _checks.class_axis(x.shape)
+    ignored = _checks.ignore_index(ignore_index)
+    floating = np.asarray(target).dtype.kind == "f"
+    exponent = _checks.nonnegative("gamma", gamma)
     smoothing = _checks.fraction("label_smoothing", label_smoothing)
-    ignored = _checks.index("ignore_index", ignore_index)
+    _checks.reduction(reduction)
+    x = np.moveaxis(x, axis, -1)
+    classes = x.shape[-1]
     w = np.ones(classes)
     if weight is not None:
-        w = _real("weight", weight)
+        w = _within("weight", weight, np.finfo(np.float64).max)
         if w.shape != (classes,):
-            raise ValueError(f"weight: takes one number a class, shape ({classes},), got {w.shape}")
-        if not (np.isfinite(w) & (w >= 0)).all():
-            raise ValueError(f"weight: takes finite numbers >= 0, got {weight!r}")
-    rows = np.moveaxis(x, axis, -1).reshape(-1, classes)
-    y = np.asarray(target)
-    if y.dtype.kind in "iu" and y.shape == items:
-        t = y.reshape(-1)
-        kept = t != ignored
-        if not ((t >= 0) & (t < classes))[kept].all():
+            raise ValueError(f"weight: takes the shape ({classes},), got {w.shape}")
+    if _checks.has_probabilities(np.shape(input), y.shape, floating, ignored):
+        y = np.moveaxis(_within("target", target, 1), axis, -1)
+        kept = np.ones(x.shape[:-1], bool)
+        divisor = kept.size
+    else:
+        index = np.asarray(target)
+        kept = index != ignored
+        wrong = index[kept & ((index < 0) | (index >= classes))]
+        if wrong.size:
             raise ValueError(
-                f"target: takes class indices from 0 to {classes - 1} or ignore_index = {ignored}"
+                f"target: takes class indices from 0 to {classes - 1}, or ignore_index "
+                f"({ignored}), got {wrong[0]}"
             )
-        t = np.where(kept, t, 0)
-        a = np.broadcast_to(w * (smoothing / classes), rows.shape).copy()
-        a[np.arange(t.size), t] += (1 - smoothing) * w[t]
-        a[~kept] = 0.0
-        return (rows, a), w[t][kept].sum(), items
-    if y.dtype.kind == "f" and y.shape == x.shape:
-        y = np.asarray(y, np.float64)
-        if not ((y >= 0) & (y <= 1)).all():
-            raise ValueError("target: takes class probabilities in [0, 1]")
-        y = np.moveaxis(y, axis, -1).reshape(-1, classes)
-        a = w * ((1 - smoothing) * y + smoothing / classes)
-        return (rows, a), rows.shape[0], items
-    if y.dtype.kind not in "iuf":
-        raise TypeError(f"target: takes integers or floats, got {y.dtype}")
-    raise ValueError(
-        f"target: takes class indices (integers) of shape {items} or class probabilities (floats) "
-        f"of shape {x.shape}, got {y.dtype} of shape {y.shape}"
-    )
+        y = np.arange(classes) == np.where(kept, index, 0)[..., None]
+        divisor = w[index[kept]].sum()
+    factor = w * ((1 - smoothing) * y + smoothing / classes)
+    return x, factor, kept, divisor if reduction == "mean" else 1, exponent
 
 
-def _reduce(loss: Array, reduction: str) -> Array:
-    if reduction == "none":
-        return loss
-    if reduction == "sum":
-        return np.asarray(loss.sum())
-    return np.asarray(loss.sum() / loss.size if loss.size else np.nan)
-
-
-def _times(weight: Array, value: Array) -> Array:
-    """The product, with 0 times infinity (and 0 times NaN of no limit) taken as 0."""
-    with np.errstate(invalid="ignore"):
-        return np.where(weight == 0, np.where(np.isnan(value), value, 0.0), weight * value)
-
-
-def _cross_entropy(p_t: Array) -> Array:
-    with np.errstate(divide="ignore"):
-        return np.asarray(0.0 - np.log(p_t))  # 0.0 -, not -: no negative zero at p_t = 1
-
-
-def _out(value: Array, like: ArrayLike) -> Array:
-    """Round once to float32 where the input was float32; a 0-d array becomes a NumPy scalar."""
-    narrow = getattr(like, "dtype", None) == np.float32
-    with np.errstate(over="ignore", under="ignore"):
-        return np.asarray(value).astype(np.float32 if narrow else np.float64, copy=False)[()]
-
-
-def _real(name: str, value: ArrayLike) -> Array:
-    array = np.asarray(value)
-    if array.dtype.kind not in "biuf":
-        raise TypeError(f"{name}: takes real numbers, got {array.dtype}")
+def _real(name: str, value: ArrayLike, kinds: str = "biuf") -> Array:
+    """The array in float64, if it holds real numbers of these kinds."""
+    try:
+        array = np.asarray(value)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"{name}: takes an array of numbers, got {value!r}") from error
+    if array.dtype.kind not in kinds:
+        raise TypeError(f"{name}: takes real numbers, got {value!r} ({array.dtype})")
     return array.astype(np.float64)
 
 
-def _probability(name: str, value: ArrayLike) -> Array:
+def _within(name: str, value: ArrayLike, largest: float) -> Array:
+    """The array in float64, if it holds numbers from 0 to the largest."""
     array = _real(name, value)
-    if not ((array >= 0) & (array <= 1)).all():
-        raise ValueError(f"{name}: takes probabilities in [0, 1], got {value!r}")
+    wrong = array[~((array >= 0) & (array <= largest))]
+    if wrong.size:
+        takes = f"numbers in [0, {largest}]" if largest == 1 else "finite numbers >= 0"
+        raise ValueError(f"{name}: takes {takes}, got {wrong[0]}")
     return array
 
 
 def _label(y: ArrayLike) -> Array:
+    """The array in float64, if it holds 0 and 1 alone."""
     array = _real("y", y)
-    if not ((array == 0) | (array == 1)).all():
-        raise ValueError(f"y: takes labels 0 and 1, got {y!r}")
+    wrong = array[(array != 0) & (array != 1)]
+    if wrong.size:
+        raise ValueError(f"y: takes the labels 0 and 1, got {wrong[0]}")
     return array
+
+
+def _times(a: Array, b: Array) -> Array:
+    """a b, with 0 times infinity taken as 0."""
+    return np.where((a == 0) & np.isinf(b), 0.0, a * b)
+
+
+def _divide(value: Array, count: float) -> Array:
+    """value / count; 0 / 0 is NaN, not an error."""
+    return np.asarray(np.true_divide(value, count))
+
+
+@np.errstate(over="ignore", under="ignore")
+def _out(value: ArrayLike, like: ArrayLike) -> Array:
+    """Round once, to the floating dtype of the argument if it has one; 0-d becomes a scalar."""
+    dtype = np.asarray(like).dtype
+    dtype = dtype if dtype in (np.float16, np.float32) else np.dtype(np.float64)
+    return np.asarray(value, dtype=dtype)[()]

@@ -1,8 +1,9 @@
 """The losses on torch tensors, on CPU and CUDA, with first and second derivatives in closed form.
 
-Half types (float16, bfloat16) are computed in float32 and rounded once. Values are checked on the
-CPU only: on CUDA a look at a value would stall the device. Shapes, types and settings are checked
-everywhere.
+The names, arguments and errors are those of `focal_lib.numpy`. Results have the dtype and the
+device of the first argument; half types (float16, bfloat16) are computed in float32 and rounded
+once. Values are checked on the CPU only: on CUDA a look at a value would stall the device. Shapes,
+types and settings are checked everywhere.
 """
 
 from typing import Any
@@ -13,7 +14,7 @@ from torch.nn.functional import logsigmoid
 
 from focal_lib import _checks
 
-# --- In p_t, as the text states them ---
+# --- The definitions, in p_t ----------------------------------------------------------------------
 
 
 def target_probability(p: Tensor, y: Tensor) -> Tensor:
@@ -21,19 +22,20 @@ def target_probability(p: Tensor, y: Tensor) -> Tensor:
 
     As `focal_lib.numpy.target_probability`, on tensors that broadcast.
     """
-    _check_values("p", p, "probabilities in [0, 1]", 0, 1)
+    _check_floating("p", p)
+    _check_values("p", p, 1)
     _check_labels(y)
     return torch.where(y == 1, p, 1 - p)
 
 
-def target_weight(alpha: float, y: Tensor) -> Tensor:
+def target_weight(alpha: float | None, y: Tensor) -> Tensor:
     """The weight of the label that came out: alpha_t = alpha if y = 1, 1 - alpha if y = 0.
 
     As `focal_lib.numpy.target_weight`; the result has torch's default dtype.
     """
-    weight = _checks.fraction("alpha", alpha)
+    positive, negative = _checks.class_weights(alpha)
     _check_labels(y)
-    return torch.where(y == 1, weight, 1 - weight)
+    return torch.where(y == 1, positive, negative)
 
 
 def cross_entropy(p_t: Tensor) -> Tensor:
@@ -48,23 +50,31 @@ def balanced_cross_entropy(p_t: Tensor, alpha_t: Tensor | float) -> Tensor:
 
 def modulating_factor(p_t: Tensor, gamma: float) -> Tensor:
     """The modulating factor: (1 - p_t)^gamma, 0^0 = 1. As `focal_lib.numpy.modulating_factor`."""
-    _check_values("p_t", p_t, "probabilities in [0, 1]", 0, 1)
-    return (1 - p_t) ** _checks.gamma(gamma)
+    _check_floating("p_t", p_t)
+    _check_values("p_t", p_t, 1)
+    return ((1 - _wide(p_t)) ** _checks.nonnegative("gamma", gamma)).to(p_t.dtype)
 
 
 def focal_loss(p_t: Tensor, gamma: float, alpha_t: Tensor | float = 1.0) -> Tensor:
     """Focal loss: -alpha_t (1 - p_t)^gamma log p_t. As `focal_lib.numpy.focal_loss`.
 
-    For the text and for tests; to train, use the losses of logits. Here a p_t that was rounded to 1
-    has lost its 1 - p_t, and the derivative at p_t = 1 is NaN for 0 < gamma < 1.
+    For the text and for tests. To train, use the losses of logits: a p_t that was rounded to 1 has
+    lost its 1 - p_t, and the derivative at p_t = 1 is NaN for 0 < gamma < 1.
     """
-    factor = modulating_factor(p_t, gamma)
-    weight = torch.as_tensor(alpha_t, dtype=p_t.dtype, device=p_t.device)
-    _check_values("alpha_t", weight, "weights >= 0", 0, None)
-    return _weighted(weight, factor * (0.0 - torch.log(p_t)))
+    _check_floating("p_t", p_t)
+    _check_values("p_t", p_t, 1)
+    exponent = _checks.nonnegative("gamma", gamma)
+    probability = _wide(p_t)
+    if isinstance(alpha_t, Tensor):
+        _check_values("alpha_t", alpha_t)
+        weight = alpha_t.to(probability.dtype)
+    else:
+        weight = probability.new_full((), _checks.nonnegative("alpha_t", alpha_t))
+    loss = (1 - probability) ** exponent * (0 - torch.log(probability))  # 0 -: no negative zero
+    return _times(weight, loss).to(p_t.dtype)
 
 
-# --- Of logits ---
+# --- Two classes, in logits -----------------------------------------------------------------------
 
 
 def sigmoid_focal_loss(
@@ -74,50 +84,57 @@ def sigmoid_focal_loss(
     gamma: float = 2.0,
     reduction: str = "none",
 ) -> Tensor:
-    """Focal loss of logits, two classes: torchvision.ops.sigmoid_focal_loss, computed stably.
+    """Focal loss of two classes, from logits: torchvision.ops.sigmoid_focal_loss, with its digits.
 
-    With s = 2y - 1, z = s x and q = sigma(-z) = 1 - p_t::
+    With s = 2y - 1, z = s x, q = sigma(-z) = 1 - p_t and u = log(1 + e^-z) = -log p_t::
 
-        FL = alpha_t q^gamma softplus(-z)
+        FL = alpha_t q^gamma u
 
-    A soft target y gives the expectation y FL(x, 1) + (1 - y) FL(x, 0); torchvision has another
-    rule there.
+    A soft target, 0 < y < 1, gives the expectation y FL(y = 1) + (1 - y) FL(y = 0); torchvision has
+    another rule there.
 
-    Parameters: ``inputs``, logits, a floating-point tensor of any shape; ``targets`` in [0, 1], of
-    the same shape, floating-point, integer or bool; ``alpha`` in [0, 1], the weight of class 1, or
-    None (or exactly -1): no weight; ``gamma`` >= 0; ``reduction``: "none" (the shape of inputs),
-    "mean" (over all elements; NaN of none) or "sum". The result has the dtype of ``inputs``.
-    Values, gradients and second derivatives are finite for every finite logit and every gamma.
-    Raises: TypeError or ValueError naming the argument.
-    Source: Lin et al. 2017, equation 5; the book's eq-focal-alpha, prop-focal-gradient.
+    Args:
+        inputs: logits x, floating-point, of any shape; +-inf gives the limit.
+        targets: y in [0, 1], of the shape of ``inputs``; floating-point, integer or bool.
+        alpha: the weight of class 1, in [0, 1] (class 0 has 1 - alpha); None, or exactly -1, is no
+            weight. A weight of 0 times an infinite loss is 0.
+        gamma: the focusing parameter, finite, >= 0; 0 is the binary cross entropy.
+        reduction: "none" for the shape of ``inputs``, "sum", or "mean" over all elements (NaN where
+            there are none).
 
-    The naive formula's gradient is 0 times infinity where p_t rounds to 1 and gamma < 1:
+    The value and its first two derivatives are finite for every finite logit and every gamma.
+    Raises TypeError or ValueError, naming the argument. Source: Lin et al. 2017, equation 5; the
+    book's eq-focal-alpha and eq-focal-gradient.
 
-    >>> import torch
+    The gradient of the naive formula is 0 times infinity where p_t rounds to 1 and gamma < 1:
+
     >>> x = torch.tensor(20.0, requires_grad=True)
     >>> naive = (1 - torch.sigmoid(x)) ** 0.5 * -torch.log(torch.sigmoid(x))
-    >>> torch.autograd.grad(naive, x)[0].item()
-    nan
+    >>> print(torch.autograd.grad(naive, x)[0])
+    tensor(nan)
     >>> loss = sigmoid_focal_loss(x, torch.tensor(1), alpha=None, gamma=0.5)
-    >>> f"{torch.autograd.grad(loss, x)[0].item():.4g}"
-    '-1.404e-13'
+    >>> print(torch.autograd.grad(loss, x)[0])
+    tensor(-1.4036e-13)
     """
-    _check_logits("inputs", inputs)
+    _check_floating("inputs", inputs)
     _check_tensor("targets", targets)
     if targets.shape != inputs.shape:
         raise ValueError(
             f"targets: takes the shape of inputs, {tuple(inputs.shape)}, got {tuple(targets.shape)}"
         )
-    _check_values("targets", targets, "values in [0, 1]", 0, 1)
-    weight = _checks.alpha(alpha)
-    power = _checks.gamma(gamma)
+    _check_device("targets", targets, inputs)
+    _check_values("targets", targets, 1)
+    positive, negative = _checks.class_weights(alpha)
+    exponent = _checks.nonnegative("gamma", gamma)
     _checks.reduction(reduction)
-
     x = _wide(inputs)
     y = targets.to(x.dtype)
-    positive, negative = (y, 1 - y) if weight is None else (weight * y, (1 - weight) * (1 - y))
-    loss = _weighted(positive, _focal(x, power)) + _weighted(negative, _focal(-x, power))
+    loss = _times(positive * y, _focal(x, exponent))
+    loss = loss + _times(negative * (1 - y), _focal(-x, exponent))
     return _reduced(loss, reduction, loss.numel()).to(inputs.dtype)
+
+
+# --- Many classes, in logits ----------------------------------------------------------------------
 
 
 def softmax_focal_loss(
@@ -130,78 +147,73 @@ def softmax_focal_loss(
     reduction: str = "mean",
     label_smoothing: float = 0.0,
 ) -> Tensor:
-    """Focal loss of logits, many classes: F.cross_entropy with a gamma.
+    """Focal loss of C classes, from logits: torch.nn.functional.cross_entropy with a gamma.
 
-    With p = softmax(x), f_c = (1 - p_c)^gamma (-log p_c) and class weights w_c::
+    With p = softmax(x) and f_c = (1 - p_c)^gamma (-log p_c)::
 
         FL = sum_c w_c y_c f_c
 
-    for class probabilities y: the expectation of the loss under the target distribution. A class
-    index t is y_c = [c = t]. Label smoothing e replaces y by (1 - e) y + e / C.
+    which is the expectation of the loss under the target distribution y. A class index t stands for
+    the one-hot y, with FL = w_t f_t. Smoothing by e takes (1 - e) y_c + e/C for y_c.
 
-    Parameters: ``input``, logits, floating-point, (C,), (N, C) or (N, C, d1, ...); ``target``,
-    class indices (an integer tensor of the shape without C) or class probabilities (floating-point,
-    of the shape of ``input``); ``weight``, (C,), >= 0; ``ignore_index``: items with this class
-    index cost nothing and are not counted; ``reduction``: "none", "sum" or "mean". The mean divides by the sum
-    of w_t over the items kept (class indices; the unsmoothed target's weight), or by the number of
-    items (class probabilities), as F.cross_entropy does; it is NaN where that is 0. The result has
-    the dtype of ``input``. With gamma = 0 this is F.cross_entropy.
-    Raises: TypeError or ValueError naming the argument.
-    Source: the multi-class form of Lin et al. 2017, section 3; the book's eq-multiclass, def-mean.
+    Args:
+        input: logits, floating-point, (C,), (N, C) or (N, C, d1, ...); an infinite one gives the
+            limit, or NaN where there is none (two at +inf, or all at -inf).
+        target: class indices, integers of the shape of ``input`` without C; or class probabilities,
+            floats in [0, 1] of the shape of ``input``.
+        weight: w, floating-point, finite and >= 0, (C,); 1 if not given. A weight of 0 times an
+            infinite loss is 0.
+        gamma: the focusing parameter, finite, >= 0; 0 is F.cross_entropy.
+        ignore_index: the class index of items that cost nothing and are not counted.
+        reduction: "none" for the shape of ``input`` without C, "sum", or "mean". The mean divides
+            the sum by the total of w_t over the items that are kept where ``target`` has class
+            indices, and by the number of items where it has class probabilities; it is NaN where
+            that is 0.
+        label_smoothing: e in [0, 1].
 
-    In float32, 1 - softmax rounds to 0 on an easy example; here nothing is lost:
+    Raises TypeError or ValueError, naming the argument. Source: Lin et al. 2017, section 3; the
+    book's eq-multiclass, eq-margin and def-mean.
 
-    >>> import torch
-    >>> x = torch.tensor([[20.0, 0.0, 0.0]])
-    >>> 1 - torch.softmax(x, dim=1)[0, 0].item()
-    0.0
-    >>> f"{softmax_focal_loss(x, torch.tensor([0]), gamma=1.0).item():.4g}"
-    '1.699e-17'
+    1 - p_t rounds to 0 on an easy example; the sum of the other probabilities does not:
+
+    >>> x = torch.tensor([20.0, 0.0, 0.0])
+    >>> print(1 - torch.softmax(x, dim=0)[0])
+    tensor(0.)
+    >>> print(softmax_focal_loss(x, torch.tensor(0)))
+    tensor(7.0052e-26)
     """
-    _check_logits("input", input)
-    if input.ndim == 0:
-        raise ValueError("input: takes logits (C,), (N, C) or (N, C, d1, ...), got a number")
-    axis = 0 if input.ndim == 1 else 1
-    classes = input.shape[axis]
-    items = input.shape[:axis] + input.shape[axis + 1 :]
-    if classes == 0:
-        raise ValueError("input: takes at least one class, got none")
-    power = _checks.gamma(gamma)
-    ignored = _checks.index("ignore_index", ignore_index)
+    _check_floating("input", input)
+    _check_tensor("target", target)
+    axis = _checks.class_axis(input.shape)
+    exponent = _checks.nonnegative("gamma", gamma)
+    ignored = _checks.ignore_index(ignore_index)
     _checks.reduction(reduction)
     smoothing = _checks.fraction("label_smoothing", label_smoothing)
-
-    x = _wide(input.movedim(axis, -1).reshape(-1, classes))
-    w = _class_weights(weight, x)
-    _check_tensor("target", target)
-    normalizer: Tensor | int
-    if target.is_floating_point() and target.shape == input.shape:
-        _check_values("target", target, "class probabilities in [0, 1]", 0, 1)
-        y = target.movedim(axis, -1).reshape(-1, classes).to(x.dtype)
-        a = w * ((1 - smoothing) * y + smoothing / classes)
-        normalizer = x.shape[0]
-    elif _is_integer(target) and target.shape == items:
-        t = target.reshape(-1)
-        kept = t != ignored
-        if _can_look(t) and not bool((((t >= 0) & (t < classes)) | ~kept).all()):
-            raise ValueError(
-                f"target: takes class indices from 0 to {classes - 1} or ignore_index = {ignored}, "
-                f"got {sorted(set(t[kept].tolist()) - set(range(classes)))}"
-            )
-        t = torch.where(kept, t, 0).long()
-        y = (t.unsqueeze(-1) == torch.arange(classes, device=t.device)).to(x.dtype)
-        a = w * ((1 - smoothing) * y + smoothing / classes) * kept.unsqueeze(-1)
-        normalizer = (w[t] * kept).sum()
+    _check_device("target", target, input)
+    x = _wide(input.movedim(axis, -1))
+    classes = x.shape[-1]
+    w = x.new_ones(classes)
+    if weight is not None:
+        _check_class_weights(weight, classes)
+        _check_device("weight", weight, input)
+        w = weight.to(x.dtype)
+    divisor: Tensor | int
+    if _checks.has_probabilities(input.shape, target.shape, target.is_floating_point(), ignored):
+        _check_values("target", target, 1)
+        y = target.movedim(axis, -1).to(x.dtype)
+        kept = torch.ones(x.shape[:-1], dtype=torch.bool, device=x.device)
+        divisor = kept.numel()
     else:
-        raise (ValueError if _is_integer(target) or target.is_floating_point() else TypeError)(
-            f"target: takes class indices (integers) of shape {tuple(items)} or class "
-            f"probabilities (floats) of shape {tuple(input.shape)}, got {target.dtype} of shape "
-            f"{tuple(target.shape)}"
-        )
-    loss = _weighted(a, _focal(_margins(x), power)).sum(dim=-1)
-    if reduction == "none":
-        loss = loss.reshape(items)
-    return _reduced(loss, reduction, normalizer).to(input.dtype)
+        kept = target != ignored
+        _check_indices(target, kept, classes, ignored)
+        index = torch.where(kept, target, 0).long()
+        x = torch.where(kept.unsqueeze(-1), x, 0.0)  # nothing of an ignored item comes back
+        y = (index.unsqueeze(-1) == torch.arange(classes, device=x.device)).to(x.dtype)
+        divisor = torch.where(kept, w[index], 0.0).sum()
+    factor = w * ((1 - smoothing) * y + smoothing / classes)
+    loss = _times(factor, _focal(_margins(x), exponent)).sum(dim=-1)
+    loss = torch.where(kept, loss, 0.0)
+    return _reduced(loss, reduction, divisor).to(input.dtype)
 
 
 class SigmoidFocalLoss(torch.nn.Module):
@@ -211,9 +223,8 @@ class SigmoidFocalLoss(torch.nn.Module):
         self, alpha: float | None = 0.25, gamma: float = 2.0, reduction: str = "none"
     ) -> None:
         super().__init__()
-        _checks.alpha(alpha)
-        self.alpha = alpha
-        self.gamma = _checks.gamma(gamma)
+        self.alpha = _checks.alpha(alpha)
+        self.gamma = _checks.nonnegative("gamma", gamma)
         self.reduction = _checks.reduction(reduction)
 
     def forward(self, inputs: Tensor, targets: Tensor) -> Tensor:
@@ -244,8 +255,8 @@ class SoftmaxFocalLoss(torch.nn.Module):
         if weight is not None:
             _check_class_weights(weight)
         self.register_buffer("weight", weight)
-        self.gamma = _checks.gamma(gamma)
-        self.ignore_index = _checks.index("ignore_index", ignore_index)
+        self.gamma = _checks.nonnegative("gamma", gamma)
+        self.ignore_index = _checks.ignore_index(ignore_index)
         self.reduction = _checks.reduction(reduction)
         self.label_smoothing = _checks.fraction("label_smoothing", label_smoothing)
 
@@ -268,11 +279,14 @@ class SoftmaxFocalLoss(torch.nn.Module):
         )
 
 
-# --- How: the loss of a margin and its derivatives, and the margins of a softmax ---
+# --- The stable forms -----------------------------------------------------------------------------
+# The loss as a function f of the margin z, with p = sigma(z), q = sigma(-z) and u = -log p, and the
+# margins of a softmax. Autograd's own derivative of f would multiply q^(gamma - 1), which is
+# infinite for gamma < 1 where q has rounded to 0, by 0; so derivatives are given.
 
 
 class _Focal(torch.autograd.Function):
-    """f(z) = q^gamma u of the margin z, with p = sigma(z), q = 1 - p, u = -log p."""
+    """f(z) = q^gamma u."""
 
     generate_vmap_rule = True
 
@@ -292,10 +306,7 @@ class _Focal(torch.autograd.Function):
 
 
 class _FocalSlope(torch.autograd.Function):
-    """f'(z) = -q^gamma (q + gamma p u), and f'' in closed form as its derivative.
-
-    Autograd's own derivative of f would multiply q^(gamma - 1), infinite for gamma < 1, by 0.
-    """
+    """f'(z) = -q^gamma (q + gamma p u), whose derivative is f''(z)."""
 
     generate_vmap_rule = True
 
@@ -314,14 +325,14 @@ class _FocalSlope(torch.autograd.Function):
         (z,) = ctx.saved_tensors
         gamma = ctx.gamma
         p, q, pu = _parts(z)
-        bracket = (1 + 2 * gamma) * p * q - gamma * (1 - (1 + gamma) * p) * pu
+        bracket = (1 + 2 * gamma) * p * q - gamma * (q - gamma * p) * pu
         return grad * q.pow(gamma) * bracket, None
 
 
 def _parts(z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """p, q and p u."""
     p = torch.sigmoid(z)
-    pu = torch.where(p == 0, 0.0, -p * logsigmoid(z))  # 0 at z = -inf, its limit
-    return p, torch.sigmoid(-z), pu
+    return p, torch.sigmoid(-z), torch.where(p == 0, 0.0, -p * logsigmoid(z))
 
 
 class _Margins(torch.autograd.Function):
@@ -334,9 +345,9 @@ class _Margins(torch.autograd.Function):
 
     @staticmethod
     def forward(x: Tensor) -> Tensor:
-        d, e, others, largest = _exponentials(x)
-        # The sum without c: `others` for the largest, at least 1 for every other class.
-        return torch.where(largest, -torch.log(others), d - torch.log1p(others - e))
+        below, e, others, is_largest = _exponentials(x)
+        # The sum without c: `others` for the largest, at least 1 for any other class.
+        return torch.where(is_largest, -torch.log(others), below - torch.log1p(others - e))
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
@@ -345,16 +356,13 @@ class _Margins(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Tensor:
         (x,) = ctx.saved_tensors
-        _, e, others, largest = _exponentials(x)
-        total = e.where(largest, 0.0).sum(dim=-1, keepdim=True) + others
+        _, e, others, is_largest = _exponentials(x)
+        total = e.where(is_largest, 0.0).sum(dim=-1, keepdim=True) + others
         p = e / total
-        q = torch.where(largest, others / total, 1 - p)
-        # Where q vanishes so does a loss's derivative by the margin: their ratio adds nothing.
+        q = torch.where(is_largest, others / total, 1 - p)
+        # Where q vanishes so does f'(z), and their ratio adds nothing.
         ratio = torch.where(q == 0, 0.0, grad / torch.where(q == 0, 1.0, q))
-        slope = grad - p * (ratio.sum(dim=-1, keepdim=True) - ratio)
-        # No limit exists at two logits of +inf, but an item that does not count has gradient 0.
-        unused = ~(grad != 0).any(dim=-1, keepdim=True)
-        return torch.where(unused & slope.isnan(), 0.0, slope)
+        return grad - p * (ratio.sum(dim=-1, keepdim=True) - ratio)
 
 
 def _exponentials(x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -363,12 +371,12 @@ def _exponentials(x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     Adding up the others without the largest keeps the digits of 1 - p where p is nearly 1.
     """
     where = x.argmax(dim=-1, keepdim=True)
-    largest = where == torch.arange(x.shape[-1], device=x.device)
-    reference = x.gather(-1, where).detach()
-    # inf - inf at a single +inf is 0; at two of them, or where all are -inf, it stays NaN.
-    d = torch.where(largest & reference.isinf(), 0.0, x - reference)
-    e = torch.exp(d)
-    return d, e, e.where(~largest, 0.0).sum(dim=-1, keepdim=True), largest
+    is_largest = where == torch.arange(x.shape[-1], device=x.device)
+    largest = x.gather(-1, where).detach()
+    # The largest is 0 below itself, also at +inf; any other inf - inf stays NaN: it has no limit.
+    below = torch.where(is_largest & largest.isinf(), 0.0, x - largest)
+    e = torch.exp(below)
+    return below, e, e.where(~is_largest, 0.0).sum(dim=-1, keepdim=True), is_largest
 
 
 def _focal(z: Tensor, gamma: float) -> Tensor:
@@ -381,22 +389,22 @@ def _margins(x: Tensor) -> Tensor:
     return z
 
 
-def _weighted(weight: Tensor, loss: Tensor) -> Tensor:
-    """The product, with 0 times infinity taken as 0."""
-    return weight * torch.where((weight == 0) & (loss == torch.inf), 0.0, loss)
+def _times(weight: Tensor, loss: Tensor) -> Tensor:
+    """weight times loss, with 0 times infinity taken as 0."""
+    return weight * torch.where((weight == 0) & loss.isinf(), 0.0, loss)
 
 
-def _reduced(loss: Tensor, reduction: str, normalizer: Tensor | int) -> Tensor:
+def _reduced(loss: Tensor, reduction: str, divisor: Tensor | int) -> Tensor:
     if reduction == "none":
         return loss
-    return loss.sum() if reduction == "sum" else loss.sum() / normalizer
+    return loss.sum() if reduction == "sum" else loss.sum() / divisor
 
 
 def _wide(x: Tensor) -> Tensor:
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
-# --- Checks ---
+# --- Checks ---------------------------------------------------------------------------------------
 
 
 def _can_look(x: Tensor) -> bool:
@@ -408,10 +416,6 @@ def _can_look(x: Tensor) -> bool:
     )
 
 
-def _is_integer(x: Tensor) -> bool:
-    return not (x.is_floating_point() or x.is_complex() or x.dtype == torch.bool)
-
-
 def _check_tensor(name: str, value: Any) -> None:
     if not isinstance(value, Tensor):
         raise TypeError(f"{name}: takes a tensor, got {type(value).__name__}")
@@ -419,41 +423,52 @@ def _check_tensor(name: str, value: Any) -> None:
         raise TypeError(f"{name}: takes a real tensor, got {value.dtype}")
 
 
-def _check_logits(name: str, value: Any) -> None:
+def _check_floating(name: str, value: Any) -> None:
     _check_tensor(name, value)
     if not value.is_floating_point():
         raise TypeError(f"{name}: takes a floating-point tensor, got {value.dtype}")
 
 
-def _check_values(name: str, value: Any, takes: str, low: float, high: float | None) -> None:
+def _check_device(name: str, value: Tensor, like: Tensor) -> None:
+    if value.device != like.device:
+        raise ValueError(f"{name}: takes a tensor on {like.device}, got one on {value.device}")
+
+
+def _check_values(name: str, value: Tensor, largest: float | None = None) -> None:
+    """The values are from 0 to the largest, or finite."""
     _check_tensor(name, value)
     if _can_look(value):
-        good = (value >= low) if high is None else (value >= low) & (value <= high)
+        good = (value >= 0) & (value.isfinite() if largest is None else value <= largest)
         if not bool(good.all()):
+            takes = "finite numbers >= 0" if largest is None else f"numbers in [0, {largest}]"
             raise ValueError(f"{name}: takes {takes}, got {value[~good][0].item()}")
+
+
+def _check_indices(target: Tensor, kept: Tensor, classes: int, ignored: int) -> None:
+    if target.dtype == torch.bool:
+        raise TypeError("target: takes integers or floats, got torch.bool")
+    if _can_look(target):
+        wrong = kept & ((target < 0) | (target >= classes))
+        if bool(wrong.any()):
+            raise ValueError(
+                f"target: takes class indices from 0 to {classes - 1}, or ignore_index "
+                f"({ignored}), got {target[wrong][0].item()}"
+            )
 
 
 def _check_labels(y: Any) -> None:
     _check_tensor("y", y)
-    if _can_look(y) and not bool(((y == 0) | (y == 1)).all()):
-        raise ValueError("y: takes labels 0 and 1")
+    if _can_look(y):
+        wrong = (y != 0) & (y != 1)
+        if bool(wrong.any()):
+            raise ValueError(f"y: takes the labels 0 and 1, got {y[wrong][0].item()}")
 
 
-def _check_class_weights(weight: Any) -> None:
-    _check_logits("weight", weight)
-    if weight.ndim != 1:
-        raise ValueError(f"weight: takes one number a class, (C,), got {tuple(weight.shape)}")
-    _check_values("weight", weight, "finite numbers >= 0", 0, torch.finfo(weight.dtype).max)
-
-
-def _class_weights(weight: Tensor | None, x: Tensor) -> Tensor:
-    if weight is None:
-        return x.new_ones(x.shape[-1])
-    _check_class_weights(weight)
-    if weight.shape[0] != x.shape[-1]:
+def _check_class_weights(weight: Any, classes: int | None = None) -> None:
+    _check_floating("weight", weight)
+    if weight.ndim != 1 or classes not in (None, weight.shape[0]):
         raise ValueError(
-            f"weight: takes one number a class, ({x.shape[-1]},), got {tuple(weight.shape)}"
+            f"weight: takes the shape ({'C' if classes is None else classes},), "
+            f"got {tuple(weight.shape)}"
         )
-    if weight.device != x.device:
-        raise ValueError(f"weight: takes a tensor on {x.device}, got one on {weight.device}")
-    return weight.to(x.dtype)
+    _check_values("weight", weight)

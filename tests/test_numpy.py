@@ -1,0 +1,487 @@
+"""focal_lib.numpy against 60-digit arithmetic, its identities, its limits and its results' form."""
+
+import itertools
+
+import exact
+import mpmath as mp
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes, arrays
+
+from focal_lib.numpy import (
+    balanced_cross_entropy,
+    cross_entropy,
+    focal_loss,
+    modulating_factor,
+    sigmoid_focal_loss,
+    sigmoid_focal_loss_gradient,
+    sigmoid_focal_loss_hessian,
+    softmax_focal_loss,
+    softmax_focal_loss_gradient,
+    target_probability,
+    target_weight,
+)
+
+pytestmark = pytest.mark.filterwarnings("error")
+
+EPS = np.finfo(np.float64).eps
+GAMMAS = [0.0, 0.25, 0.5, 1.0, 1.5, 2.0, 5.0, 20.0]
+LOGITS = [0.0, 1e-3, 3.3, 16.64, 40.2, 300.5, -1e-3, -0.7, -3.3, -16.64, -40.2, -690.1]
+RNG = np.random.default_rng(0)
+
+logits = st.floats(-50, 50)
+gammas = st.sampled_from([0.0, 0.3, 0.5, 1.0, 2.0, 3.7, 8.0])
+
+
+def relative(got, true, scale=None):
+    """The error in units of the true value, or of the scale; a true value below 1e-290 must be met
+    to 1e-290."""
+    scale = abs(true) if scale is None else scale
+    return float(abs(mp.mpf(float(got)) - true) / max(scale, mp.mpf("1e-290")))
+
+
+# --- In p_t ---------------------------------------------------------------------------------------
+
+
+def test_the_definitions():
+    p = np.array([0.0, 0.25, 0.5, 0.968, 1.0])
+    np.testing.assert_array_equal(target_probability(p, 1), p)
+    np.testing.assert_array_equal(target_probability(p, 0), 1 - p)
+    np.testing.assert_array_equal(target_probability(p[:, None], [0, 1]).shape, (5, 2))
+    np.testing.assert_array_equal(target_weight(0.25, [[1, 0]]), [[0.25, 0.75]])
+    np.testing.assert_array_equal(cross_entropy(p)[[0, 4]], [np.inf, 0])
+    np.testing.assert_array_equal(modulating_factor(p, 2), (1 - p) ** 2)
+    np.testing.assert_array_equal(modulating_factor(p, 0), 1)
+    with mp.workdps(60):
+        for p_t, gamma in itertools.product(p[1:4], GAMMAS):
+            true = exact.focal(mp.mpf(p_t), gamma)
+            bound = 4 * EPS * (1 + gamma)
+            assert relative(focal_loss(p_t, gamma), true) < bound
+            assert relative(focal_loss(p_t, gamma, 0.25), true / 4) < bound
+            assert relative(balanced_cross_entropy(p_t, 0.75), 0.75 * -mp.log(mp.mpf(p_t))) < bound
+
+
+def test_the_paper_in_numbers():
+    ratio = cross_entropy([0.5, 0.9, 0.968]) / focal_loss([0.5, 0.9, 0.968], 2)
+    np.testing.assert_allclose(ratio, [4, 100, 976.5625], rtol=1e-13)
+
+
+def test_definitions_at_the_ends():
+    np.testing.assert_array_equal(focal_loss([0.0, 1.0], 2), [np.inf, 0])
+    np.testing.assert_array_equal(focal_loss([0.0, 1.0], 0), [np.inf, 0])
+    np.testing.assert_array_equal(focal_loss([0.0, 1.0], 2, 0.0), [0, 0])  # 0 times infinity
+    assert not np.signbit(cross_entropy(1.0))
+
+
+# --- Two classes ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("gamma", GAMMAS)
+def test_sigmoid_is_exact(gamma):
+    hard = [(x, 1, None) for x in LOGITS] + [(-16.64, 0, None), (3.3, 0, None)]
+    soft = [(x, y, alpha) for x in (-3.3, 0.7, 16.64) for y, alpha in ((0.3, None), (0.6, 0.9))]
+    for x, y, alpha in hard + soft + [(-3.3, 0, 0.25), (40.2, 1, 0.25)]:
+        arguments = (x, y, alpha, gamma)
+        value, slope, curvature = (exact.sigmoid(*arguments, derivative=n) for n in range(3))
+        # The derivatives for the two labels of a soft target can cancel: by the sum of their sizes.
+        weights = y * (1 if alpha is None else alpha), (1 - y) * (1 if alpha is None else 1 - alpha)
+        parts = [(w, z) for w, z in zip(weights, (x, -x), strict=True) if w]
+        scale = sum(w * curvature_scale(z, gamma) for w, z in parts)
+        size = abs(slope)
+        if len(parts) == 2:
+            size = sum(w * abs(exact.sigmoid(z, 1, None, gamma, 1)) for w, z in parts)
+        assert relative(sigmoid_focal_loss(*arguments), value) < 32 * EPS, arguments
+        assert relative(sigmoid_focal_loss_gradient(*arguments), slope, size) < 32 * EPS, arguments
+        hessian = sigmoid_focal_loss_hessian(*arguments)
+        assert relative(hessian, curvature, scale) < 32 * EPS, arguments
+
+
+def curvature_scale(z, gamma):
+    """The size of the terms of f'', which has a zero."""
+    with mp.workdps(60):
+        p, q = 1 / (1 + mp.exp(-mp.mpf(z))), 1 / (1 + mp.exp(mp.mpf(z)))
+        size = (1 + 2 * gamma) * q + gamma * (1 + (1 + gamma) * p) * mp.log1p(mp.exp(-mp.mpf(z)))
+        return p * q ** mp.mpf(gamma) * size
+
+
+@pytest.mark.parametrize(
+    ("gamma", "largest_gradient", "peak", "largest_curvature"),
+    [
+        (0.5, 1.009, 0.0177, 0.325),
+        (1, 1.045, 0.0432, 0.390),
+        (2, 1.129, 0.0578, 0.496),
+        (3, 1.202, 0.0575, 0.579),
+        (5, 1.315, 0.0502, 0.701),
+    ],
+)
+def test_largest_gradient_and_curvature(gamma, largest_gradient, peak, largest_curvature):
+    x = np.linspace(-12, 12, 240001)
+    gradient = abs(sigmoid_focal_loss_gradient(x, 1, None, gamma))
+    hessian = sigmoid_focal_loss_hessian(x, 1, None, gamma)
+    p = 1 / (1 + np.exp(-x))
+    assert gradient.max() == pytest.approx(largest_gradient, abs=6e-4)
+    assert p[gradient.argmax()] == pytest.approx(peak, abs=6e-5)
+    assert hessian.max() == pytest.approx(largest_curvature, abs=6e-4)
+    # Concave below the peak of the gradient, convex above.
+    assert (hessian[p < peak - 1e-4] < 0).all() and (hessian[p > peak + 1e-4] > 0).all()
+
+
+@given(arrays(float, array_shapes(min_dims=0, max_dims=3, min_side=0), elements=logits), gammas)
+def test_sigmoid_properties(x, gamma):
+    for y in (0, 1):
+        loss = sigmoid_focal_loss(x, y, None, gamma)
+        plain = sigmoid_focal_loss(x, y, None, 0)
+        assert np.shape(loss) == x.shape
+        assert np.all(loss >= 0) and np.all(loss <= plain)
+        np.testing.assert_array_equal(loss, sigmoid_focal_loss(-x, 1 - y, None, gamma))
+        np.testing.assert_allclose(plain, np.logaddexp(0, x if y == 0 else -x), rtol=1e-15)
+        slope = sigmoid_focal_loss_gradient(x, y, None, gamma)
+        assert np.all(slope <= 0 if y else slope >= 0)
+        np.testing.assert_array_equal(slope, -sigmoid_focal_loss_gradient(-x, 1 - y, None, gamma))
+
+
+@given(
+    arrays(float, 5, elements=logits),
+    arrays(float, 5, elements=st.floats(0, 1)),
+    st.sampled_from([None, 0.0, 0.25, 1.0]),
+    gammas,
+)
+def test_a_soft_target_is_the_expectation(x, y, alpha, gamma):
+    for function in (
+        sigmoid_focal_loss,
+        sigmoid_focal_loss_gradient,
+        sigmoid_focal_loss_hessian,
+    ):
+        one, zero = function(x, 1, alpha, gamma), function(x, 0, alpha, gamma)
+        np.testing.assert_allclose(
+            function(x, y, alpha, gamma), y * one + (1 - y) * zero, rtol=1e-12, atol=1e-300
+        )
+
+
+def test_sigmoid_reductions_and_their_gradients():
+    x, y = RNG.normal(0, 3, (4, 3)), RNG.integers(0, 2, (4, 3))
+    loss = sigmoid_focal_loss(x, y)
+    np.testing.assert_array_equal(loss, sigmoid_focal_loss(x, y, 0.25, 2.0, "none"))
+    assert sigmoid_focal_loss(x, y, reduction="sum") == pytest.approx(loss.sum(), rel=1e-15)
+    assert sigmoid_focal_loss(x, y, reduction="mean") == pytest.approx(loss.sum() / 12, rel=1e-15)
+    for derivative in (sigmoid_focal_loss_gradient, sigmoid_focal_loss_hessian):
+        own = derivative(x, y)
+        np.testing.assert_array_equal(derivative(x, y, reduction="sum"), own)
+        np.testing.assert_allclose(derivative(x, y, reduction="mean"), own / 12, rtol=1e-15)
+
+
+def test_no_alpha_has_two_names():
+    for function in (
+        sigmoid_focal_loss,
+        sigmoid_focal_loss_gradient,
+        sigmoid_focal_loss_hessian,
+    ):
+        assert function(1.3, 1, -1) == function(1.3, 1, None) == 4 * function(1.3, 1, 0.25)
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 1.0, 2.0, 1e3])
+def test_sigmoid_at_infinity(gamma):
+    x = np.array([np.inf, -np.inf])
+    np.testing.assert_array_equal(sigmoid_focal_loss(x, 1, None, gamma), [0, np.inf])
+    np.testing.assert_array_equal(sigmoid_focal_loss(x, 0, None, gamma), [np.inf, 0])
+    np.testing.assert_array_equal(sigmoid_focal_loss(x, 1, 0.0, gamma), [0, 0])  # of weight 0
+    np.testing.assert_array_equal(sigmoid_focal_loss(x, 0.5, 0.25, gamma), np.inf)
+    np.testing.assert_array_equal(sigmoid_focal_loss_gradient(x, 1, 0.25, gamma), [0, -0.25])
+    np.testing.assert_array_equal(sigmoid_focal_loss_gradient(x, 0, 0.25, gamma), [0.75, 0])
+    np.testing.assert_array_equal(sigmoid_focal_loss_hessian(x, 1, None, gamma), [0, 0])
+    assert np.isnan(sigmoid_focal_loss(np.nan, 1))
+
+
+@pytest.mark.parametrize("gamma", [0.0, 1e-3, 0.5, 1.0, 3.0, 1e3, 1e9])
+def test_sigmoid_is_finite_for_finite_logits(gamma):
+    x = np.array([0, 1e-300, 1, 16.64, 17.33, 36, 37, 708, 745, 746, 1e4, np.finfo(float).max])
+    for function, y in itertools.product(
+        (sigmoid_focal_loss, sigmoid_focal_loss_gradient, sigmoid_focal_loss_hessian), (0, 1, 0.5)
+    ):
+        for inputs in (x, -x):
+            assert np.isfinite(function(inputs, y, 0.25, gamma)).all()
+
+
+# --- Many classes ---------------------------------------------------------------------------------
+
+
+def rows_of_logits():
+    rng = np.random.default_rng(1)
+    for classes in (1, 2, 3, 10):
+        yield rng.normal(0, 1, classes)
+        yield np.linspace(0, 30, classes) + 3000.0
+        yield np.where(np.arange(classes) == 0, 17.25, rng.normal(0, 1, classes).round(3))
+        yield rng.normal(0, 60, classes).round(2)
+    yield np.array([2.5, 2.5, 2.5])
+    yield np.array([-600.0, 0.0, 1.0])
+    yield np.array([650.5, 0.0, 1.0])
+
+
+ROWS = list(rows_of_logits())
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.25, 1.0, 2.0, 5.0])
+@pytest.mark.parametrize("row", range(len(ROWS)))
+def test_softmax_is_exact(row, gamma):
+    x = ROWS[row]
+    classes = len(x)
+    w = 0.5 + np.arange(classes) / 4
+    one_hot = np.eye(classes)
+    soft = np.arange(1.0, classes + 1) / np.sum(np.arange(1, classes + 1))
+    cases = [(t, w * one_hot[t], {"weight": w}) for t in {0, classes - 1}]
+    cases += [
+        (soft, soft, {}),
+        (
+            0,
+            w * (0.9 * one_hot[0] + 0.1 / classes),
+            {"weight": w, "label_smoothing": 0.1},
+        ),
+    ]
+    spread = x.max() - x.min()
+    # A difference of logits rounds once, by half an ulp, which exp raises to a relative error.
+    bound = 64 * EPS + (gamma + 1) * np.spacing(spread)
+    for target, factor, options in cases:
+        options = {**options, "gamma": gamma, "reduction": "sum"}
+        assert (
+            relative(softmax_focal_loss(x, target, **options), exact.softmax(x, factor, gamma))
+            < bound
+        )
+        true = exact.softmax_gradient(x, factor, gamma)
+        # Soft targets cancel: by the sum of the sizes of the classes' own gradients.
+        scale = [abs(v) for v in true]
+        if np.count_nonzero(factor) > 1:
+            parts = [exact.softmax_gradient(x, a, gamma) for a in factor * one_hot]
+            scale = [sum(abs(part[j]) for part in parts) for j in range(classes)]
+        got = softmax_focal_loss_gradient(x, target, **options)
+        for j in range(classes):
+            assert relative(got[j], true[j], scale[j]) < bound, (target, j)
+
+
+@given(arrays(float, array_shapes(min_dims=1, max_dims=1, max_side=6), elements=logits), gammas)
+def test_two_classes_are_the_binary_loss_of_the_difference(x, gamma):
+    two = np.stack([np.zeros_like(x), x], axis=1)
+    for t in (0, 1):
+        target = np.full(x.shape, t)
+        loss = softmax_focal_loss(two, target, gamma=gamma, reduction="none")
+        np.testing.assert_allclose(loss, sigmoid_focal_loss(x, t, None, gamma), rtol=1e-13)
+        gradient = softmax_focal_loss_gradient(two, target, gamma=gamma, reduction="none")
+        binary = sigmoid_focal_loss_gradient(x, t, None, gamma)
+        np.testing.assert_allclose(gradient, np.stack([-binary, binary], axis=1), rtol=1e-13)
+
+
+@given(arrays(float, (3, 5), elements=logits), st.lists(st.integers(0, 4), min_size=3, max_size=3))
+def test_softmax_properties(x, t):
+    loss = softmax_focal_loss(x, t, gamma=2.0, reduction="none")
+    plain = softmax_focal_loss(x, t, gamma=0.0, reduction="none")
+    assert (loss >= 0).all() and (loss <= plain).all()
+    log_p = x - np.logaddexp.reduce(x, axis=1, keepdims=True)
+    np.testing.assert_allclose(plain, -log_p[range(3), t], rtol=1e-9, atol=1e-13)
+    order = [2, 0, 4, 1, 3]
+    moved = softmax_focal_loss(x[:, order], [order.index(c) for c in t], reduction="none")
+    np.testing.assert_allclose(moved, loss, rtol=1e-13)
+    gradient = softmax_focal_loss_gradient(x, t)
+    np.testing.assert_allclose(gradient.sum(axis=1), 0, atol=1e-15)
+
+
+SHAPES = [(4,), (6, 4), (0, 4), (3, 4, 2), (2, 4, 3, 2), (2, 4, 0)]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("smoothing", [0.0, 0.2, 1.0])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_softmax_item_by_item(shape, smoothing, weighted):
+    """Every option against its definition, one item at a time."""
+    x = RNG.normal(0, 3, shape)
+    axis = min(len(shape) - 1, 1)
+    rows = np.moveaxis(x, axis, -1)
+    items = rows.shape[:-1]
+    w = np.array([0.5, 0.0, 2.0, 1.25]) if weighted else np.ones(4)
+    options = {"weight": w if weighted else None, "gamma": 1.5, "label_smoothing": smoothing}
+
+    def loss(x, y):
+        p = np.exp(x) / np.exp(x).sum()
+        return focal_loss(p, 1.5, w * ((1 - smoothing) * y + smoothing / 4)).sum()
+
+    index = RNG.integers(0, 4, items)
+    index = np.where(RNG.random(items) < 0.3, 7, index)  # some are ignored
+    soft = np.moveaxis(RNG.dirichlet(np.ones(4), items), -1, axis)
+    kept = index != 7
+    by_index, by_probability = np.zeros(items), np.zeros(items)
+    for i in np.ndindex(items):
+        if kept[i]:
+            by_index[i] = loss(rows[i], np.eye(4)[index[i]])
+        by_probability[i] = loss(rows[i], np.moveaxis(soft, axis, -1)[i])
+    divisors = (w[np.where(kept, index, 0)] * kept).sum(), by_probability.size
+    targets = ((index, {"ignore_index": 7}), (soft, {}))
+    for (target, ignored), each, divisor in zip(
+        targets, (by_index, by_probability), divisors, strict=True
+    ):
+        with np.errstate(invalid="ignore"):
+            expected = {
+                "none": each,
+                "sum": each.sum(),
+                "mean": each.sum() / np.float64(divisor),
+            }
+        own = softmax_focal_loss_gradient(x, target, **options, **ignored, reduction="none")
+        assert own.shape == shape
+        for reduction, value in expected.items():
+            got = softmax_focal_loss(x, target, **options, **ignored, reduction=reduction)
+            assert np.shape(got) == np.shape(value)
+            np.testing.assert_allclose(got, value, rtol=1e-12)
+            gradient = softmax_focal_loss_gradient(
+                x, target, **options, **ignored, reduction=reduction
+            )
+            share = divisor if reduction == "mean" and own.size and divisor else 1
+            if not (reduction == "mean" and divisor == 0):
+                np.testing.assert_allclose(gradient, own / share, rtol=1e-14)
+        if ignored:
+            assert (np.moveaxis(own, axis, -1)[~kept] == 0).all()
+
+
+def test_mean_of_indices_and_of_one_hot_probabilities_differ():
+    x, t, w = RNG.normal(0, 2, (5, 3)), np.array([0, 1, 2, 2, 1]), np.array([1.0, 2.0, 4.0])
+    total = softmax_focal_loss(x, t, w, reduction="sum")
+    assert softmax_focal_loss(x, t, w) == pytest.approx(total / w[t].sum(), rel=1e-15)
+    assert softmax_focal_loss(x, np.eye(3)[t], w) == pytest.approx(total / 5, rel=1e-15)
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0])
+def test_softmax_limits(gamma):
+    def both(x, target, **options):
+        options = {"gamma": gamma, "reduction": "sum", **options}
+        return (
+            softmax_focal_loss(x, target, **options),
+            softmax_focal_loss_gradient(x, target, **options),
+        )
+
+    inf = np.inf
+    # A masked class is as if it were not there, unless it is the target.
+    loss, gradient = both([1.0, -inf, 0.5], 0)
+    two, gradient_of_two = both([1.0, 0.5], 0)
+    assert loss == two
+    np.testing.assert_array_equal(gradient, [gradient_of_two[0], 0, gradient_of_two[1]])
+    loss, gradient = both([0.0, -inf, 0.0], 1)
+    assert loss == inf
+    np.testing.assert_array_equal(gradient, [0.5, -1, 0.5])
+    # Soft targets and weights: 0 times infinity is 0.
+    assert both([0.0, -inf, 0.0], [0.5, 0.0, 0.5])[0] == both([0.0, 0.0], [0.5, 0.5])[0]
+    assert np.isfinite(both([0.0, -inf], 0, weight=[1.0, 0.0], label_smoothing=0.1)[0])
+    assert both([0.0, -inf], 0, label_smoothing=0.1)[0] == inf
+    # One logit at +inf has probability 1.
+    loss, gradient = both([0.0, inf, 1.0], 1)
+    assert loss == 0 and not gradient.any()
+    loss, gradient = both([0.0, inf, 1.0], 0)
+    assert loss == inf
+    np.testing.assert_array_equal(gradient, [-1, 1, 0])
+    # No limit.
+    for x in ([inf, inf, 0.0], [-inf, -inf], [np.nan, 0.0], [0.0, np.nan]):
+        loss, gradient = both(x, 0)
+        assert np.isnan(loss) and np.isnan(gradient).all()
+    # One class is certain.
+    for x in ([3.0], [inf], [-inf]):
+        loss, gradient = both(x, 0)
+        assert loss == 0 and gradient == 0
+    assert np.isnan(both([np.nan], 0)[0])
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_ignored_items_do_not_matter(smoothing):
+    x = np.array([[1.0, 2.0], [np.nan, 0.0], [np.inf, np.inf], [0.0, -np.inf]])
+    t = np.array([0, -100, -100, -100])
+    for function in (softmax_focal_loss, softmax_focal_loss_gradient):
+        got = function(x, t, reduction="none", label_smoothing=smoothing)
+        alone = function(x[:1], t[:1], reduction="none", label_smoothing=smoothing)
+        np.testing.assert_array_equal(got[:1], alone)
+        np.testing.assert_array_equal(got[1:], 0)
+    mean = softmax_focal_loss(x, t, label_smoothing=smoothing)
+    assert mean == softmax_focal_loss(x[:1], t[:1], label_smoothing=smoothing)
+
+
+def test_nothing_to_average():
+    empty, none = np.empty((0, 3)), np.empty(0, int)
+    ignored = np.full(2, -100)
+    x = RNG.normal(size=(2, 3))
+    for inputs, target in ((empty, none), (empty, empty), (x, ignored)):
+        assert np.isnan(softmax_focal_loss(inputs, target))
+        assert softmax_focal_loss(inputs, target, reduction="sum") == 0
+        gradient = softmax_focal_loss_gradient(inputs, target)
+        np.testing.assert_array_equal(gradient, np.zeros(inputs.shape))
+    assert np.isnan(softmax_focal_loss(x, [0, 0], [0.0, 1.0, 1.0]))  # zero total weight
+    assert softmax_focal_loss(x, [0, 0], [0.0, 1.0, 1.0], reduction="sum") == 0
+    assert np.isnan(sigmoid_focal_loss([], [], reduction="mean"))
+    assert sigmoid_focal_loss([], [], reduction="sum") == 0
+    assert sigmoid_focal_loss_gradient([], [], reduction="mean").shape == (0,)
+
+
+# --- The form of results --------------------------------------------------------------------------
+
+
+def calls(dtype):
+    """Every function of logits or of p_t, called with its first argument in this dtype."""
+    x, row = np.array([1, 0, 1], dtype), np.array([[2, 0, 1]], dtype)
+    yield target_probability(x, 1)
+    yield cross_entropy(x)
+    yield balanced_cross_entropy(x, [0.5, 0.5, 2.0])
+    yield modulating_factor(x, 1.5)
+    yield focal_loss(x, 1.5)
+    for function in (
+        sigmoid_focal_loss,
+        sigmoid_focal_loss_gradient,
+        sigmoid_focal_loss_hessian,
+    ):
+        yield function(x, [0.5, 1.0, 0.0])
+        yield function(x[0], 1)
+        yield function(x, 1, reduction="mean")
+    for function in (softmax_focal_loss, softmax_focal_loss_gradient):
+        yield function(row, [0], np.ones(3))
+        yield function(row, row / row.sum() if dtype(0.5) else np.full((1, 3), 1 / 3))
+
+
+@pytest.mark.parametrize(
+    ("given", "returned"),
+    [
+        (np.float32, np.float32),
+        (np.float64, np.float64),
+        (np.int64, np.float64),
+    ],
+)
+def test_dtypes(given, returned):
+    for result in calls(given):
+        assert result.dtype == returned
+
+
+def test_float32_is_rounded_once():
+    x = RNG.normal(0, 20, (50, 4)).astype(np.float32)
+    t = RNG.integers(0, 4, 50)
+    y = RNG.integers(0, 2, (50, 4))
+    for function in (
+        sigmoid_focal_loss,
+        sigmoid_focal_loss_gradient,
+        sigmoid_focal_loss_hessian,
+    ):
+        np.testing.assert_array_equal(function(x, y), function(x.astype(float), y).astype("f4"))
+    for function in (softmax_focal_loss, softmax_focal_loss_gradient):
+        np.testing.assert_array_equal(function(x, t), function(x.astype(float), t).astype("f4"))
+
+
+def test_scalars_and_lists():
+    assert isinstance(sigmoid_focal_loss(0.3, 1), np.float64)
+    assert isinstance(sigmoid_focal_loss([0.3], [1], reduction="sum"), np.float64)
+    assert isinstance(softmax_focal_loss([0.3, 0.1], 1, reduction="none"), np.float64)
+    assert isinstance(cross_entropy(0.3), np.float64)
+    assert sigmoid_focal_loss([[0.3]], [[True]]).shape == (1, 1)
+
+
+def test_arguments_are_not_changed():
+    x, y, t = RNG.normal(size=(3, 4)), RNG.random((3, 4)), np.array([0, -100, 2])
+    w = np.arange(4.0)
+    before = [a.copy() for a in (x, y, t, w)]
+    for function in (sigmoid_focal_loss, sigmoid_focal_loss_gradient, sigmoid_focal_loss_hessian):
+        function(x, y, reduction="mean")
+    for function in (softmax_focal_loss, softmax_focal_loss_gradient):
+        function(x, t, w)
+        function(x, y, w, label_smoothing=0.1)
+    for a, b in zip((x, y, t, w), before, strict=True):
+        np.testing.assert_array_equal(a, b)
