@@ -109,7 +109,7 @@ ANSWERS = {
         rtol=1e-6,
         hint="Compute 1 - p_t as the sigmoid of minus the margin, or as the sum of the others.",
         near_misses={
-            "right, except at the logits (40, 0, 0), where 1 - p_t as a difference is 0": lambda: (
+            "it is 0 at the logits (40, 0, 0), where 1 - p_t as a difference is 0": lambda: (
                 _cancelled_gradient
             ),
             "the sign is turned around": lambda: _negative_gradient,
