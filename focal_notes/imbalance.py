@@ -106,7 +106,7 @@ class Fit:
         return {name: np.array([row[name] for row in rows]) for name in rows[0]}
 
     def class_means(self, data: Population) -> Array:
-        """Each class's mean cross entropy at each recorded step: columns for class 0 and class 1."""
+        """Each class's mean cross entropy at each recorded step: a column for class 0 and for 1."""
         totals, sizes = self.ledgers(data)["cross_entropy"], data.sizes
         negatives = totals[:, :POSITIVES].sum(axis=1) / sizes[:POSITIVES].sum()
         return np.column_stack([negatives, totals[:, POSITIVES] / sizes[POSITIVES]])
@@ -197,6 +197,18 @@ def ledger(
         "loss": by_group(sigmoid_focal_loss(logits, data.y, alpha, gamma)),
         "gradient": by_group(abs(sigmoid_focal_loss_gradient(logits, data.y, alpha, gamma))),
     }
+
+
+def settling_steps(steps: Array, curves: Array, rest: Array) -> Array:
+    """When each curve is, for good, within a tenth of its largest distance from where it ends.
+
+    ``curves`` has the shape (runs, records, curves), ``rest``, the ends, (runs, curves). The result
+    is a recorded step for each, or inf where the run is too short.
+    """
+    distance = abs(curves - rest[:, None])
+    far = distance > distance.max(axis=1, keepdims=True) / 10
+    last = far.shape[1] - 1 - far[:, ::-1].argmax(axis=1)
+    return np.append(steps, np.inf)[last + 1]
 
 
 def average_precision(scores: Array, y: Array) -> float:

@@ -10,10 +10,13 @@ from focal_notes.imbalance import (
     CENTERS,
     LOOKALIKES,
     POSITIVES,
+    Population,
     average_precision,
     fit,
     ledger,
+    optimum,
     population,
+    settling_steps,
 )
 
 SMALL = {"n_background": 400, "n_lookalikes": 20, "n_positives": 10}
@@ -112,6 +115,34 @@ def test_ledger_at_the_start() -> None:
     assert books["cross_entropy"] == pytest.approx(np.log(2) * data.sizes)
     assert books["loss"] == pytest.approx(np.log(2) * data.sizes * [0.1, 0.1, 0.9])
     assert books["gradient"] == pytest.approx(data.sizes / 2 * [0.1, 0.1, 0.9])
+
+
+def test_settling_steps_by_hand() -> None:
+    steps = np.array([0, 1, 2, 5, 9])
+    falls, rises_first, slow = (
+        [1.0, 0.05, 0.02, 0, 0],
+        [1.0, 4.0, 0.1, 0.41, 0.4],
+        [1.0, 0, 0, 0, 0.2],
+    )
+    curves = np.array([[falls, rises_first, slow]]).transpose(0, 2, 1)
+    assert settling_steps(steps, curves, np.zeros((1, 3))).tolist() == [[1.0, 9.0, np.inf]]
+
+
+def test_optimum_is_where_training_ends() -> None:
+    data = population(2, n_background=400, n_lookalikes=40, n_positives=40)
+    for alpha in (None, 0.9):
+        end = optimum(data, alpha).logits(data.points)
+        run = fit(data, alpha, steps=5_000)
+        assert run.logits(data.points) == pytest.approx(end, rel=1e-3, abs=1e-3)
+        pull = ledger(end, data, alpha)["gradient"]
+        assert pull[POSITIVES] == pytest.approx(pull[:POSITIVES].sum(), rel=1e-9)
+
+
+def test_optimum_says_when_there_is_none() -> None:
+    points = np.array([[0.0, 0.0], [0.0, 1.0], [5.0, 1.0]])
+    data = Population(points, np.array([0, 0, 1]), np.array([0, 1, 2]))
+    with pytest.raises((RuntimeError, np.linalg.LinAlgError)):
+        optimum(data)
 
 
 def test_average_precision_by_hand() -> None:
