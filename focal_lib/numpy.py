@@ -425,7 +425,7 @@ def _softmax_arguments(
     if _checks.has_probabilities(np.shape(input), y.shape, floating, ignored):
         y = np.moveaxis(_within("target", target, 1), axis, -1)
         kept = np.ones(x.shape[:-1], bool)
-        divisor = kept.size
+        divisor = kept.size or np.nan
     else:
         index = np.asarray(target)
         kept = index != ignored
@@ -436,7 +436,7 @@ def _softmax_arguments(
                 f"({ignored}), got {wrong[0]}"
             )
         y = np.arange(classes) == np.where(kept, index, 0)[..., None]
-        divisor = w[index[kept]].sum()
+        divisor = w[index[kept]].sum() or np.nan
     factor = w * ((1 - smoothing) * y + smoothing / classes)
     return x, factor, kept, divisor if reduction == "mean" else 1, exponent
 

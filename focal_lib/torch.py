@@ -209,7 +209,8 @@ def softmax_focal_loss(
         index = torch.where(kept, target, 0).long()
         x = torch.where(kept.unsqueeze(-1), x, 0.0)  # nothing of an ignored item comes back
         y = (index.unsqueeze(-1) == torch.arange(classes, device=x.device)).to(x.dtype)
-        divisor = torch.where(kept, w[index], 0.0).sum()
+        divisor = (w.index_select(0, index.flatten()) * kept.flatten()).sum()
+        divisor = torch.where(divisor == 0, torch.nan, divisor)
     factor = w * ((1 - smoothing) * y + smoothing / classes)
     loss = _times(factor, _focal(_margins(x), exponent)).sum(dim=-1)
     loss = torch.where(kept, loss, 0.0)
@@ -347,7 +348,7 @@ class _Margins(torch.autograd.Function):
     def forward(x: Tensor) -> Tensor:
         below, e, others, is_largest = _exponentials(x)
         # The sum without c: `others` for the largest, at least 1 for any other class.
-        return torch.where(is_largest, -torch.log(others), below - torch.log1p(others - e))
+        return below - torch.where(is_largest, torch.log(others), torch.log1p(others - e))
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
