@@ -5,6 +5,7 @@ floating one; anything else (integers, lists, Python numbers) gives float64. Res
 dimensions are NumPy scalars.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -160,7 +161,8 @@ def sigmoid_focal_loss(
     >>> print(sigmoid_focal_loss(x, [0, 0], alpha=None, gamma=2.0))
     [8.75651072e-27 7.66764807e-53]
     """
-    return _out(_sigmoid(_loss, 1.0, inputs, targets, alpha, gamma, reduction), inputs)
+    loss = _sigmoid(_loss, inputs, targets, alpha, gamma)
+    return _out(_reduce(loss, reduction, _divisor(reduction, loss.size)), inputs)
 
 
 def sigmoid_focal_loss_gradient(
@@ -186,7 +188,8 @@ def sigmoid_focal_loss_gradient(
     >>> print(sigmoid_focal_loss_gradient([0.0, 40.0, 800.0], 1, alpha=None, gamma=0.5))
     [-4.76085659e-01 -1.31347661e-26  0.00000000e+00]
     """
-    return _out(_sigmoid(_slope, -1.0, inputs, targets, alpha, gamma, reduction), inputs)
+    slope = _sigmoid(_slope, inputs, targets, alpha, gamma)
+    return _out(slope / _divisor(reduction, slope.size), inputs)
 
 
 def sigmoid_focal_loss_hessian(
@@ -209,7 +212,8 @@ def sigmoid_focal_loss_hessian(
     >>> print(sigmoid_focal_loss_hessian([-5.0, 0.0, 800.0], 1, alpha=None, gamma=2.0))
     [-0.0319998  0.3991434  0.       ]
     """
-    return _out(_sigmoid(_curvature, 1.0, inputs, targets, alpha, gamma, reduction), inputs)
+    curvature = _sigmoid(_curvature, inputs, targets, alpha, gamma)
+    return _out(curvature / _divisor(reduction, curvature.size), inputs)
 
 
 # --- Many classes, in logits ----------------------------------------------------------------------
@@ -267,9 +271,7 @@ def softmax_focal_loss(
     )
     loss = _times(factor, _loss(*_softmax(x), exponent)).sum(axis=-1)
     loss = np.where(kept, loss, 0.0)
-    if reduction == "none":
-        return _out(loss, input)
-    return _out(_divide(loss.sum(), divisor), input)
+    return _out(_reduce(loss, reduction, divisor), input)
 
 
 @_quiet
@@ -327,8 +329,8 @@ def _loss(p: Array, q: Array, u: Array, gamma: float) -> Array:
 
 
 def _slope(p: Array, q: Array, u: Array, gamma: float) -> Array:
-    """-f'(z) >= 0."""
-    return np.asarray(_power(p, q, gamma) * (q + gamma * _times(p, u)))
+    """f'(z) <= 0."""
+    return np.asarray(-_power(p, q, gamma) * (q + gamma * _times(p, u)))
 
 
 def _curvature(p: Array, q: Array, u: Array, gamma: float) -> Array:
@@ -370,28 +372,22 @@ def _softmax(x: Array) -> tuple[Array, Array, Array]:
 
 @_quiet
 def _sigmoid(
-    form: Any,
-    sign: float,
+    form: Callable[[Array, Array, Array, float], Array],
     inputs: ArrayLike,
     targets: ArrayLike,
     alpha: float | None,
     gamma: float,
-    reduction: str,
 ) -> Array:
-    """The expectation of a form over the label; a form odd in the label's sign has sign -1."""
+    """Check the arguments; return the expectation of a form over the label, for each logit."""
     x, y = _real("inputs", inputs, "iuf"), _within("targets", targets, 1)
     if y.shape not in (x.shape, ()):
         raise ValueError(f"targets: takes the shape of inputs, {x.shape}, got {y.shape}")
     positive, negative = _checks.class_weights(alpha)
     exponent = _checks.nonnegative("gamma", gamma)
-    _checks.reduction(reduction)
-    value = sign * _times(positive * y, form(*_logistic(x), exponent))
-    value = value + _times(negative * (1 - y), form(*_logistic(-x), exponent))
-    if form is not _loss:
-        return _divide(value, x.size) if reduction == "mean" else value
-    if reduction == "none":
-        return value
-    return _divide(value.sum(), x.size if reduction == "mean" else 1)
+    sign = -1 if form is _slope else 1  # d/dx of f(-x)
+    one = _times(positive * y, form(*_logistic(x), exponent))
+    zero = _times(negative * (1 - y), form(*_logistic(-x), exponent))
+    return np.asarray(one + sign * zero)
 
 
 def _softmax_arguments(
@@ -414,7 +410,6 @@ def _softmax_arguments(
     floating = np.asarray(target).dtype.kind == "f"
     exponent = _checks.nonnegative("gamma", gamma)
     smoothing = _checks.fraction("label_smoothing", label_smoothing)
-    _checks.reduction(reduction)
     x = np.moveaxis(x, axis, -1)
     classes = x.shape[-1]
     w = np.ones(classes)
@@ -425,7 +420,7 @@ def _softmax_arguments(
     if _checks.has_probabilities(np.shape(input), y.shape, floating, ignored):
         y = np.moveaxis(_within("target", target, 1), axis, -1)
         kept = np.ones(x.shape[:-1], bool)
-        divisor = kept.size or np.nan
+        count = kept.size
     else:
         index = np.asarray(target)
         kept = index != ignored
@@ -436,9 +431,9 @@ def _softmax_arguments(
                 f"({ignored}), got {wrong[0]}"
             )
         y = np.arange(classes) == np.where(kept, index, 0)[..., None]
-        divisor = w[index[kept]].sum() or np.nan
+        count = w[index[kept]].sum()
     factor = w * ((1 - smoothing) * y + smoothing / classes)
-    return x, factor, kept, divisor if reduction == "mean" else 1, exponent
+    return x, factor, kept, _divisor(reduction, count), exponent
 
 
 def _real(name: str, value: ArrayLike, kinds: str = "biuf") -> Array:
@@ -476,12 +471,16 @@ def _times(a: Array, b: Array) -> Array:
     return np.where((a == 0) & np.isinf(b), 0.0, a * b)
 
 
-def _divide(value: Array, count: float) -> Array:
-    """value / count; 0 / 0 is NaN, not an error."""
-    return np.asarray(np.true_divide(value, count))
+def _divisor(reduction: str, count: float) -> float:
+    """What the reduction divides a sum by; a mean of nothing is NaN."""
+    return (count or np.nan) if _checks.reduction(reduction) == "mean" else 1.0
 
 
-@np.errstate(over="ignore", under="ignore")
+def _reduce(loss: Array, reduction: str, divisor: float) -> Array:
+    return loss if reduction == "none" else np.asarray(loss.sum() / divisor)
+
+
+@_quiet
 def _out(value: ArrayLike, like: ArrayLike) -> Array:
     """Round once, to the floating dtype of the argument if it has one; 0-d becomes a scalar."""
     dtype = np.asarray(like).dtype

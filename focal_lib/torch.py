@@ -93,18 +93,12 @@ def sigmoid_focal_loss(
     A soft target, 0 < y < 1, gives the expectation y FL(y = 1) + (1 - y) FL(y = 0); torchvision has
     another rule there.
 
-    Args:
-        inputs: logits x, floating-point, of any shape; +-inf gives the limit.
-        targets: y in [0, 1], of the shape of ``inputs``; floating-point, integer or bool.
-        alpha: the weight of class 1, in [0, 1] (class 0 has 1 - alpha); None, or exactly -1, is no
-            weight. A weight of 0 times an infinite loss is 0.
-        gamma: the focusing parameter, finite, >= 0; 0 is the binary cross entropy.
-        reduction: "none" for the shape of ``inputs``, "sum", or "mean" over all elements (NaN where
-            there are none).
-
-    The value and its first two derivatives are finite for every finite logit and every gamma.
-    Raises TypeError or ValueError, naming the argument. Source: Lin et al. 2017, equation 5; the
-    book's eq-focal-alpha and eq-focal-gradient.
+    The arguments and errors are those of `focal_lib.numpy.sigmoid_focal_loss`: ``inputs``, a
+    floating-point tensor of any shape; ``targets`` in [0, 1], of the same shape and any real dtype;
+    ``alpha`` in [0, 1], the weight of class 1, or None or -1; ``gamma`` >= 0; ``reduction``, one of
+    "none", "mean" and "sum". The value and its first two derivatives are finite for every finite
+    logit and every gamma, and at infinite ones they are the limits. Source: Lin et al. 2017,
+    equation 5; the book's eq-focal-alpha and eq-focal-gradient.
 
     The gradient of the naive formula is 0 times infinity where p_t rounds to 1 and gamma < 1:
 
@@ -153,26 +147,15 @@ def softmax_focal_loss(
 
         FL = sum_c w_c y_c f_c
 
-    which is the expectation of the loss under the target distribution y. A class index t stands for
-    the one-hot y, with FL = w_t f_t. Smoothing by e takes (1 - e) y_c + e/C for y_c.
-
-    Args:
-        input: logits, floating-point, (C,), (N, C) or (N, C, d1, ...); an infinite one gives the
-            limit, or NaN where there is none (two at +inf, or all at -inf).
-        target: class indices, integers of the shape of ``input`` without C; or class probabilities,
-            floats in [0, 1] of the shape of ``input``.
-        weight: w, floating-point, finite and >= 0, (C,); 1 if not given. A weight of 0 times an
-            infinite loss is 0.
-        gamma: the focusing parameter, finite, >= 0; 0 is F.cross_entropy.
-        ignore_index: the class index of items that cost nothing and are not counted.
-        reduction: "none" for the shape of ``input`` without C, "sum", or "mean". The mean divides
-            the sum by the total of w_t over the items that are kept where ``target`` has class
-            indices, and by the number of items where it has class probabilities; it is NaN where
-            that is 0.
-        label_smoothing: e in [0, 1].
-
-    Raises TypeError or ValueError, naming the argument. Source: Lin et al. 2017, section 3; the
-    book's eq-multiclass, eq-margin and def-mean.
+    which is the expectation of the loss under the target distribution y. The arguments and errors
+    are those of `focal_lib.numpy.softmax_focal_loss`: ``input``, a floating-point tensor (C,),
+    (N, C) or (N, C, d1, ...); ``target``, class indices (integers, without C) or probabilities
+    (floats, of the shape of ``input``); ``weight``, floating-point, (C,), >= 0; ``gamma`` >= 0;
+    items with the class index ``ignore_index`` are left out; ``reduction``, one of "none", "mean"
+    and "sum", where the mean divides by the total weight of the items kept (class indices), or by
+    their number (probabilities); ``label_smoothing`` in [0, 1]. With gamma = 0 each option means
+    what it means there. Source: Lin et al. 2017, section 3; the book's eq-multiclass, eq-margin and
+    def-mean.
 
     1 - p_t rounds to 0 on an easy example; the sum of the other probabilities does not:
 
