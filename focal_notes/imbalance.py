@@ -107,9 +107,11 @@ class Fit:
 
     def class_means(self, data: Population) -> Array:
         """Each class's mean cross entropy at each recorded step: a column for class 0 and for 1."""
-        totals, sizes = self.ledgers(data)["cross_entropy"], data.sizes
-        negatives = totals[:, :POSITIVES].sum(axis=1) / sizes[:POSITIVES].sum()
-        return np.column_stack([negatives, totals[:, POSITIVES] / sizes[POSITIVES]])
+        means = []
+        for record in range(len(self.steps)):
+            losses = sigmoid_focal_loss(self.logits(data.points, record), data.y, None, 0.0)
+            means.append([losses[data.y == label].mean() for label in (0, 1)])
+        return np.array(means)
 
 
 def fit(
