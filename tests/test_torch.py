@@ -214,6 +214,31 @@ def test_softmax_is_its_numpy_twin(
     np.testing.assert_allclose(gradient, twin, rtol=2e-12, atol=tiny)
 
 
+@given(
+    st.integers(0, 10**6),
+    st.sampled_from(DTYPES),
+    st.lists(st.integers(0, 4), max_size=3),
+    st.sampled_from([0.5, 4.0, 20.0]),
+    st.sampled_from(GAMMAS),
+)
+def test_every_dtype_is_the_numpy_twin_up_to_its_rounding(seed, dtype, shape, scale, gamma):
+    axis = min(len(shape), 1)
+    x = rand(*shape, 3, scale=scale, seed=seed, dtype=dtype).movedim(-1, axis)
+    y, t = rand(*x.shape, seed=seed) > 0, rand(*shape, scale=3, seed=seed).long().abs() % 3
+    wide = x.double().numpy()
+    info, inner = torch.finfo(dtype), torch.finfo(torch.promote_types(dtype, torch.float32))
+    # A difference of logits is rounded, and exp and the power make that a relative error.
+    bound = 16 * info.eps + 2 * inner.eps * (gamma + 1) * (np.ptp(wide) if wide.size else 0)
+    for loss, target, options in (
+        (sigmoid_focal_loss, y, {"gamma": gamma}),
+        (softmax_focal_loss, t, {"gamma": gamma, "reduction": "none"}),
+    ):
+        twins = loss.__name__, f"{loss.__name__}_gradient"
+        for got, twin in zip(value_and_gradient(loss, x, target, **options), twins, strict=True):
+            true = getattr(focal_lib.numpy, twin)(wide, target.numpy(), **options)
+            np.testing.assert_allclose(got.double(), true, rtol=bound, atol=info.tiny)
+
+
 def test_definitions_are_their_numpy_twins():
     p, y = torch.tensor([0.0, 0.25, 0.968, 1.0], dtype=torch.float64), torch.tensor([1, 0, 1, 0])
     weight = torch.tensor([0.0, 0.25, 3.0, 1.0])
