@@ -10,7 +10,7 @@ REDUCTIONS = ("none", "mean", "sum")
 def nonnegative(name: str, value: object) -> float:
     """A finite number >= 0."""
     number = _real(name, "a finite number >= 0", value)
-    if not (math.isfinite(number) and number >= 0):
+    if not 0 <= number < math.inf:
         raise ValueError(f"{name}: takes a finite number >= 0, got {value}")
     return number
 

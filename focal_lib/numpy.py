@@ -308,8 +308,7 @@ def softmax_focal_loss_gradient(
     # u/q tends to 1 where q vanishes, and p u to 0 where p does.
     relative = np.where(q == 0, 1.0, _times(p, u) / q)
     pull = factor * _power(p, q, exponent) * (1 + exponent * relative)  # w_c y_c phi(p_c)
-    # p_j (the sum without j) - (1 - p_j) pull_j
-    gradient = p * (pull.sum(axis=-1, keepdims=True) - pull) - q * pull
+    gradient = p * _others(pull) - q * pull
     gradient = np.where(kept[..., None], gradient / divisor, 0.0)
     return _out(np.moveaxis(gradient, -1, _checks.class_axis(np.shape(input))), input)
 
@@ -335,8 +334,9 @@ def _slope(p: Array, q: Array, u: Array, gamma: float) -> Array:
 
 def _curvature(p: Array, q: Array, u: Array, gamma: float) -> Array:
     """f''(z)."""
-    bracket = (1 + 2 * gamma) * p * q - gamma * (q - gamma * p) * _times(p, u)
-    return np.asarray(_power(p, q, gamma) * bracket)
+    power = _power(p, q, gamma)
+    bracket = 2 * p * q - (q - gamma * p) * _times(p, u)
+    return np.asarray(power * p * q + power * gamma * bracket)
 
 
 def _logistic(z: Array) -> tuple[Array, Array, Array]:
@@ -349,11 +349,7 @@ def _logistic(z: Array) -> tuple[Array, Array, Array]:
 
 
 def _softmax(x: Array) -> tuple[Array, Array, Array]:
-    """p, 1 - p and -log p of the softmax over the last axis.
-
-    The exponentials are taken relative to the largest logit. Its own 1 - p is the sum of the
-    others, never 1 - p; any other p is at most 1/2.
-    """
+    """p, 1 - p and -log p of the softmax over the last axis."""
     if x.size == 0:
         return x, x, x
     is_largest = np.arange(x.shape[-1]) == x.argmax(axis=-1, keepdims=True)
@@ -361,10 +357,21 @@ def _softmax(x: Array) -> tuple[Array, Array, Array]:
     # The largest is 0 below itself, also at +inf; inf - inf is left NaN, as there is no limit.
     below = np.where(is_largest & ~np.isnan(x), 0.0, largest - x)
     e = np.exp(-below)
-    others = np.where(is_largest, 0.0, e).sum(axis=-1, keepdims=True)
-    total = 1 + others
-    p = e / total
-    return p, np.where(is_largest, others / total, 1 - p), np.log1p(others) + below
+    others = _others(e)
+    total = e + others
+    # Relative to the largest the sum of all is 1 + the least of the sums of others.
+    return e / total, others / total, np.log1p(others.min(axis=-1, keepdims=True)) + below
+
+
+def _others(v: Array) -> Array:
+    """For each entry of v >= 0 the sum of the others on the last axis.
+
+    Without the largest it is added up, not subtracted from the total: that keeps the digits of
+    1 - p where p is nearly 1.
+    """
+    is_largest = np.arange(v.shape[-1]) == v.argmax(axis=-1, keepdims=True)
+    rest = np.where(is_largest, 0.0, v).sum(axis=-1, keepdims=True)
+    return np.asarray(np.where(is_largest, rest, v.max(axis=-1, keepdims=True) + (rest - v)))
 
 
 # --- Arguments and results ------------------------------------------------------------------------

@@ -2,8 +2,20 @@
 
 The names, arguments and errors are those of `focal_lib.numpy`. Results have the dtype and the
 device of the first argument; half types (float16, bfloat16) are computed in float32 and rounded
-once. Values are checked on the CPU only: on CUDA a look at a value would stall the device. Shapes,
-types and settings are checked everywhere.
+once, or left in float32 under autocast. Values are checked on the CPU only: on CUDA a look at a
+value would stall the device. Shapes, types and settings are checked everywhere.
+
+What differs from torchvision.ops.sigmoid_focal_loss and torch.nn.functional.cross_entropy:
+
+- Bad input is an error where they compute on: targets outside [0, 1], targets that only broadcast,
+  a negative or infinite class weight, gamma < 0, alpha outside [0, 1] (-1, or None, is no weight).
+- A soft target of `sigmoid_focal_loss` gives the expectation of the loss over the label.
+- A true value is returned where rounding makes them return 0, and the limit where they give NaN
+  for 0 times infinity.
+- Indices may have any integer type, weights any floating one. The gradient also goes to class
+  probabilities, soft targets and class weights.
+- There is no ``size_average`` and no ``reduce``. Derivatives are taken in reverse mode only: a
+  Hessian is ``jacrev(jacrev(loss))``.
 """
 
 from typing import Any
@@ -125,7 +137,7 @@ def sigmoid_focal_loss(
     y = targets.to(x.dtype)
     loss = _times(positive * y, _focal(x, exponent))
     loss = loss + _times(negative * (1 - y), _focal(-x, exponent))
-    return _reduced(loss, reduction, loss.numel()).to(inputs.dtype)
+    return _result(loss, reduction, loss.numel(), inputs)
 
 
 # --- Many classes, in logits ----------------------------------------------------------------------
@@ -187,9 +199,9 @@ def softmax_focal_loss(
         kept = torch.ones(x.shape[:-1], dtype=torch.bool, device=x.device)
         divisor = kept.numel()
     else:
-        kept = target != ignored
-        _check_indices(target, kept, classes, ignored)
-        index = torch.where(kept, target, 0).long()
+        index = _indices(target, classes, ignored)
+        kept = index != ignored
+        index = torch.where(kept, index, 0)
         x = torch.where(kept.unsqueeze(-1), x, 0.0)  # nothing of an ignored item comes back
         y = (index.unsqueeze(-1) == torch.arange(classes, device=x.device)).to(x.dtype)
         divisor = (w.index_select(0, index.flatten()) * kept.flatten()).sum()
@@ -197,7 +209,7 @@ def softmax_focal_loss(
     factor = w * ((1 - smoothing) * y + smoothing / classes)
     loss = _times(factor, _focal(_margins(x), exponent)).sum(dim=-1)
     loss = torch.where(kept, loss, 0.0)
-    return _reduced(loss, reduction, divisor).to(input.dtype)
+    return _result(loss, reduction, divisor, input)
 
 
 class SigmoidFocalLoss(torch.nn.Module):
@@ -309,8 +321,9 @@ class _FocalSlope(torch.autograd.Function):
         (z,) = ctx.saved_tensors
         gamma = ctx.gamma
         p, q, pu = _parts(z)
-        bracket = (1 + 2 * gamma) * p * q - gamma * (q - gamma * p) * pu
-        return grad * q.pow(gamma) * bracket, None
+        power = q.pow(gamma)
+        bracket = 2 * p * q - (q - gamma * p) * pu
+        return grad * (power * p * q + power * gamma * bracket), None
 
 
 def _parts(z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -329,9 +342,8 @@ class _Margins(torch.autograd.Function):
 
     @staticmethod
     def forward(x: Tensor) -> Tensor:
-        below, e, others, is_largest = _exponentials(x)
-        # The sum without c: `others` for the largest, at least 1 for any other class.
-        return below - torch.where(is_largest, torch.log(others), torch.log1p(others - e))
+        below = _below_largest(x)
+        return below - torch.log(_others(torch.exp(below)))
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
@@ -340,27 +352,36 @@ class _Margins(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Tensor:
         (x,) = ctx.saved_tensors
-        _, e, others, is_largest = _exponentials(x)
-        total = e.where(is_largest, 0.0).sum(dim=-1, keepdim=True) + others
-        p = e / total
-        q = torch.where(is_largest, others / total, 1 - p)
+        e = torch.exp(_below_largest(x))
+        others = _others(e)
+        p, q = e / (e + others), others / (e + others)
         # Where q vanishes so does f'(z), and their ratio adds nothing.
         ratio = torch.where(q == 0, 0.0, grad / torch.where(q == 0, 1.0, q))
-        return grad - p * (ratio.sum(dim=-1, keepdim=True) - ratio)
+        return grad - p * _others(ratio)
 
 
-def _exponentials(x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """d = x less its largest, e^d, the sum of e^d without the largest, and where that one is.
-
-    Adding up the others without the largest keeps the digits of 1 - p where p is nearly 1.
-    """
-    where = x.argmax(dim=-1, keepdim=True)
-    is_largest = where == torch.arange(x.shape[-1], device=x.device)
+def _below_largest(x: Tensor) -> Tensor:
+    """x less its largest. That is 0 below itself, also at +inf; any other inf - inf is NaN."""
+    where, is_largest = _largest(x)
     largest = x.gather(-1, where).detach()
-    # The largest is 0 below itself, also at +inf; any other inf - inf stays NaN: it has no limit.
-    below = torch.where(is_largest & largest.isinf(), 0.0, x - largest)
-    e = torch.exp(below)
-    return below, e, e.where(~is_largest, 0.0).sum(dim=-1, keepdim=True), is_largest
+    return torch.where(is_largest & largest.isinf(), 0.0, x - largest)
+
+
+def _others(v: Tensor) -> Tensor:
+    """For each entry the sum of the others along the last axis.
+
+    Without the largest it is added up, not subtracted from the total: that keeps the digits of
+    1 - p where p is nearly 1.
+    """
+    _, is_largest = _largest(v.abs())
+    largest = v.where(is_largest, 0.0).sum(dim=-1, keepdim=True)
+    rest = v.where(~is_largest, 0.0).sum(dim=-1, keepdim=True)
+    return torch.where(is_largest, rest, largest + (rest - v))
+
+
+def _largest(v: Tensor) -> tuple[Tensor, Tensor]:
+    where = v.argmax(dim=-1, keepdim=True)
+    return where, where == torch.arange(v.shape[-1], device=v.device)
 
 
 def _focal(z: Tensor, gamma: float) -> Tensor:
@@ -378,10 +399,13 @@ def _times(weight: Tensor, loss: Tensor) -> Tensor:
     return weight * torch.where((weight == 0) & loss.isinf(), 0.0, loss)
 
 
-def _reduced(loss: Tensor, reduction: str, divisor: Tensor | int) -> Tensor:
-    if reduction == "none":
-        return loss
-    return loss.sum() if reduction == "sum" else loss.sum() / divisor
+def _result(loss: Tensor, reduction: str, divisor: Tensor | int, logits: Tensor) -> Tensor:
+    """The reduced loss in the dtype of the logits; under autocast float32, as torch's losses."""
+    if reduction != "none":
+        loss = loss.sum() if reduction == "sum" else loss.sum() / divisor
+    device = logits.device.type
+    autocast = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
+    return loss if autocast else loss.to(logits.dtype)
 
 
 def _wide(x: Tensor) -> Tensor:
@@ -428,16 +452,19 @@ def _check_values(name: str, value: Tensor, largest: float | None = None) -> Non
             raise ValueError(f"{name}: takes {takes}, got {value[~good][0].item()}")
 
 
-def _check_indices(target: Tensor, kept: Tensor, classes: int, ignored: int) -> None:
+def _indices(target: Tensor, classes: int, ignored: int) -> Tensor:
+    """The class indices in int64: in a narrower type ignore_index would wrap (-100 is 156)."""
     if target.dtype == torch.bool:
         raise TypeError("target: takes integers or floats, got torch.bool")
-    if _can_look(target):
-        wrong = kept & ((target < 0) | (target >= classes))
+    index = target.long()
+    if _can_look(index):
+        wrong = (index != ignored) & ((index < 0) | (index >= classes))
         if bool(wrong.any()):
             raise ValueError(
                 f"target: takes class indices from 0 to {classes - 1}, or ignore_index "
-                f"({ignored}), got {target[wrong][0].item()}"
+                f"({ignored}), got {index[wrong][0].item()}"
             )
+    return index
 
 
 def _check_labels(y: Any) -> None:

@@ -36,6 +36,14 @@ def sigmoid(
         return mp.diff(loss, mp.mpf(x), derivative) if derivative else loss(mp.mpf(x))
 
 
+def curvature_scale(z: float, gamma: float) -> Any:
+    """The size of the terms of f''(z), which has a zero."""
+    with _digits(abs(z), -abs(z)):
+        e = mp.exp(-mp.mpf(z))
+        p, q, u = 1 / (1 + e), e / (1 + e), mp.log1p(e)
+        return p * q ** mp.mpf(gamma) * ((1 + 2 * gamma) * q + gamma * (1 + (1 + gamma) * p) * u)
+
+
 def softmax(x: Sequence[float], factor: Sequence[float], gamma: float = 2.0) -> Any:
     """sum_c factor_c f_c; the factor is w_c y_c."""
     with _digits(*x):

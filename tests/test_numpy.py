@@ -88,7 +88,7 @@ def test_sigmoid_is_exact(gamma):
         # The derivatives for the two labels of a soft target can cancel: by the sum of their sizes.
         weights = y * (1 if alpha is None else alpha), (1 - y) * (1 if alpha is None else 1 - alpha)
         parts = [(w, z) for w, z in zip(weights, (x, -x), strict=True) if w]
-        scale = sum(w * curvature_scale(z, gamma) for w, z in parts)
+        scale = sum(w * exact.curvature_scale(z, gamma) for w, z in parts)
         size = abs(slope)
         if len(parts) == 2:
             size = sum(w * abs(exact.sigmoid(z, 1, None, gamma, 1)) for w, z in parts)
@@ -96,14 +96,6 @@ def test_sigmoid_is_exact(gamma):
         assert relative(sigmoid_focal_loss_gradient(*arguments), slope, size) < 32 * EPS, arguments
         hessian = sigmoid_focal_loss_hessian(*arguments)
         assert relative(hessian, curvature, scale) < 32 * EPS, arguments
-
-
-def curvature_scale(z, gamma):
-    """The size of the terms of f'', which has a zero."""
-    with mp.workdps(60):
-        p, q = 1 / (1 + mp.exp(-mp.mpf(z))), 1 / (1 + mp.exp(mp.mpf(z)))
-        size = (1 + 2 * gamma) * q + gamma * (1 + (1 + gamma) * p) * mp.log1p(mp.exp(-mp.mpf(z)))
-        return p * q ** mp.mpf(gamma) * size
 
 
 @pytest.mark.parametrize(
@@ -135,6 +127,7 @@ def test_sigmoid_properties(x, gamma):
         plain = sigmoid_focal_loss(x, y, None, 0)
         assert np.shape(loss) == x.shape
         assert np.all(loss >= 0) and np.all(loss <= plain)
+        assert np.all(sigmoid_focal_loss(x, y, None, gamma + 0.5) <= loss)
         np.testing.assert_array_equal(loss, sigmoid_focal_loss(-x, 1 - y, None, gamma))
         np.testing.assert_allclose(plain, np.logaddexp(0, x if y == 0 else -x), rtol=1e-15)
         slope = sigmoid_focal_loss_gradient(x, y, None, gamma)
@@ -194,7 +187,7 @@ def test_sigmoid_at_infinity(gamma):
     assert np.isnan(sigmoid_focal_loss(np.nan, 1))
 
 
-@pytest.mark.parametrize("gamma", [0.0, 1e-3, 0.5, 1.0, 3.0, 1e3, 1e9])
+@pytest.mark.parametrize("gamma", [0.0, 1e-3, 0.5, 1.0, 3.0, 1e3, 1e9, 1e200])
 def test_sigmoid_is_finite_for_finite_logits(gamma):
     x = np.array([0, 1e-300, 1, 16.64, 17.33, 36, 37, 708, 745, 746, 1e4, np.finfo(float).max])
     for function, y in itertools.product(
@@ -472,6 +465,20 @@ def test_scalars_and_lists():
     assert isinstance(softmax_focal_loss([0.3, 0.1], 1, reduction="none"), np.float64)
     assert isinstance(cross_entropy(0.3), np.float64)
     assert sigmoid_focal_loss([[0.3]], [[True]]).shape == (1, 1)
+
+
+def test_strided_and_integer_arrays():
+    x = np.moveaxis(RNG.normal(size=(3, 6, 4)), 0, 2)[::2]
+    t = RNG.integers(0, 4, (3, 3))
+    y = RNG.integers(0, 2, x.shape)
+    for function in (sigmoid_focal_loss, sigmoid_focal_loss_gradient, sigmoid_focal_loss_hessian):
+        expected = function(x.copy(), y.astype(float))
+        for target in (y, y.astype(bool), y.astype(np.uint8), np.asfortranarray(y)):
+            np.testing.assert_array_equal(function(x, target), expected)
+    for function in (softmax_focal_loss, softmax_focal_loss_gradient):
+        expected = function(x.copy(), t)
+        for target in (t.astype(np.uint8), t.astype(np.int32), np.asfortranarray(t)):
+            np.testing.assert_allclose(function(x, target), expected, rtol=1e-14)
 
 
 def test_arguments_are_not_changed():

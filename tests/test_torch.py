@@ -1,10 +1,13 @@
 """focal_lib.torch: what it takes the place of, its NumPy twin, its derivatives and limits."""
 
 import copy
+import inspect
 import itertools
+import math
 import pickle
 
 import exact
+import mpmath as mp
 import numpy as np
 import pytest
 import torch
@@ -143,9 +146,70 @@ def test_sigmoid_is_torchvisions_where_that_is_accurate(gamma, alpha, reduction)
     )
 
 
+@pytest.mark.parametrize("library", [focal_lib.numpy, focal_lib.torch])
+def test_signatures_are_those_people_already_call(library):
+    """Names, order and defaults of torchvision's loss, and names of F.cross_entropy."""
+    for suffix in ("", "_gradient", "_hessian") if library is focal_lib.numpy else ("",):
+        signature = inspect.signature(getattr(library, f"sigmoid_focal_loss{suffix}"))
+        assert [(p.name, p.default, p.kind) for p in signature.parameters.values()] == [
+            (name, default, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+            for name, default in (
+                ("inputs", inspect.Parameter.empty),
+                ("targets", inspect.Parameter.empty),
+                ("alpha", 0.25),
+                ("gamma", 2.0),
+                ("reduction", "none"),
+            )
+        ]
+    theirs = inspect.signature(F.cross_entropy).parameters
+    for suffix in ("", "_gradient") if library is focal_lib.numpy else ("",):
+        ours = inspect.signature(getattr(library, f"softmax_focal_loss{suffix}")).parameters
+        assert set(theirs) - set(ours) == {"size_average", "reduce"}
+        assert list(ours)[:3] == list(theirs)[:3] == ["input", "target", "weight"]
+        assert {name: p.default for name, p in ours.items() if name in theirs} == {
+            name: p.default for name, p in theirs.items() if name in ours
+        }
+        for name in list(ours)[3:]:
+            assert ours[name].kind is inspect.Parameter.KEYWORD_ONLY
+        assert ours["gamma"].default == 2.0
+
+
 def test_defaults_are_torchvisions():
     x, y = rand(5), torch.tensor([0.0, 1, 1, 0, 1], dtype=torch.float64)
     close(sigmoid_focal_loss(x, y), common_sigmoid_loss(x, y))
+
+
+@given(
+    st.integers(0, 10**6),
+    st.sampled_from([*GAMMAS, 11.0]),
+    st.sampled_from([0.5, 4.0, 60.0]),
+    st.sampled_from([0.0, 0.1, 1.0]),
+)
+def test_softmax_identities(seed, gamma, scale, smoothing):
+    """What holds for every gamma: shift, order of the classes, expectation, one-hot, smoothing."""
+    x, t = rand(6, 4, scale=scale, seed=seed), rand(6, scale=3, seed=seed).long().abs() % 4
+    w = rand(4, seed=seed).abs()
+    options = {"gamma": gamma, "reduction": "none"}
+
+    def loss(x, target, weight=w, smoothing=smoothing):
+        return softmax_focal_loss(x, target, weight, label_smoothing=smoothing, **options)
+
+    agree(lambda x: loss(x + 512, t), lambda x: loss(x, t), x, rtol=1e-10 * (gamma + 1))
+    order = torch.tensor([2, 0, 3, 1])
+    agree(lambda x: loss(x[:, order], order.argsort()[t], w[order]), lambda x: loss(x, t), x)
+    one_hot = F.one_hot(t, 4).double()
+    agree(lambda x: loss(x, one_hot), lambda x: loss(x, t), x)
+    y = torch.softmax(rand(6, 4, seed=seed + 1), 1)
+
+    def expectation(x):
+        of_each_class = [loss(x, torch.full((6,), c), smoothing=0.0) for c in range(4)]
+        smoothed = (1 - smoothing) * y + smoothing / 4
+        return (smoothed * torch.stack(of_each_class, dim=1)).sum(dim=1)
+
+    agree(lambda x: loss(x, y), expectation, x)
+    # Focal loss lies between 0 and cross entropy, and falls as gamma grows.
+    less, more = (softmax_focal_loss(x, t, gamma=g, reduction="none") for g in (gamma + 0.5, gamma))
+    assert (less >= 0).all() and (less <= more).all()
 
 
 @given(st.integers(0, 10**6), st.sampled_from(GAMMAS))
@@ -273,27 +337,78 @@ def test_definitions_have_derivatives():
 # --- Exactness ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0])
-def test_known_values_in_float32(gamma):
-    """The cases where the formulas in use lose all digits: easy examples."""
-    eps = torch.finfo(torch.float32).eps
-    for logit in (-14.6, -3.0, 0.3, 10.1, 17.25, 25.0):
-        x = torch.tensor(logit)
-        value, slope = value_and_gradient(sigmoid_focal_loss, x, torch.tensor(1), None, gamma)
-        true = [exact.sigmoid(x.item(), 1, None, gamma, n) for n in (0, 1)]
-        assert abs(value.item() / true[0] - 1) < 16 * eps
-        assert abs(slope.item() / true[1] - 1) < 16 * eps
-        row = torch.tensor([logit, 0.25, -1.0])
-        value, slope = value_and_gradient(
-            softmax_focal_loss, row, torch.tensor(0), gamma=gamma, reduction="sum"
-        )
-        bound = (gamma + 1) * 64 * eps  # a margin near 16 is rounded by 8 eps
-        true = exact.softmax(row.tolist(), [1, 0, 0], gamma)
-        assert abs(value.item() / true - 1) < bound
-        for got, true in zip(
-            slope.tolist(), exact.softmax_gradient(row.tolist(), [1, 0, 0], gamma), strict=True
-        ):
-            assert abs(got / true - 1) < bound
+def largest_error(got, true, eps, scale=None):
+    """In eps, relative to the true values or their scale; what is below tiny has no digits left."""
+    errors = [0.0]
+    for g, t, size in zip(got, true, scale or [abs(t) for t in true], strict=True):
+        error = abs(mp.mpf(float(g)) - t)
+        if error > TINY[eps]:
+            errors.append(float(error / size) / eps)
+    return max(errors)
+
+
+TINY = {torch.finfo(d).eps: torch.finfo(d).tiny for d in (torch.float64, torch.float32)}
+# Exact in float32. 10.1 and 16.64 are where the formulas in use lose all digits.
+SIZES = torch.tensor([1e-3, 0.3, 1.0, 5.5, 10.1, 16.64, 40.2, 86.5, 300.5, 700.0]).tolist()
+KNOWN = [0.0, 0.25, 0.5, 1.0, 1.5, 2.0, 5.0, 20.0]
+
+
+@pytest.mark.parametrize("gamma", KNOWN)
+def test_sigmoid_is_exact(gamma):
+    """Value and two derivatives within 32 eps, for every logit."""
+    logits = SIZES + [-v for v in SIZES]
+    true = [[exact.sigmoid(x, 1, None, gamma, n) for x in logits] for n in range(3)]
+    # The second derivative has a zero: its scale is the size of its terms.
+    scales = [None, None, [exact.curvature_scale(x, gamma) for x in logits]]
+    for dtype, y in itertools.product((torch.float64, torch.float32), (1, 0)):
+        x = torch.tensor(logits, dtype=dtype, requires_grad=True)
+        value = sigmoid_focal_loss(x if y else -x, torch.full(x.shape, y), 0.25, gamma)
+        (slope,) = grad(value.sum(), x, create_graph=True)
+        (second,) = grad(slope.sum(), x)
+        alpha_t = 0.25 if y else 0.75
+        for got, expected, scale in zip((value, slope, second), true, scales, strict=True):
+            got = (got.detach().double() / alpha_t).tolist()
+            assert largest_error(got, expected, torch.finfo(dtype).eps, scale) < 32
+
+
+@pytest.mark.parametrize("gamma", KNOWN)
+@pytest.mark.parametrize("classes", [2, 3, 10])
+def test_softmax_is_exact(classes, gamma):
+    """Value and gradient; a margin is a rounded difference, which exp makes a relative error."""
+    for margin in (-300.5, -40.2, -5.5, 1e-3, 5.5, 16.64, 86.5, 700.0):
+        row = [margin, *rand(classes - 1, seed=classes)]
+        row = torch.tensor(row, dtype=torch.float32)
+        factor = [1] + [0] * (classes - 1)
+        true = exact.softmax(row.tolist(), factor, gamma)
+        true_gradient = exact.softmax_gradient(row.tolist(), factor, gamma)
+        for dtype in (torch.float64, torch.float32):
+            eps = torch.finfo(dtype).eps
+            value, slope = value_and_gradient(
+                softmax_focal_loss, row.to(dtype), torch.tensor(0), gamma=gamma, reduction="sum"
+            )
+            ulp = max(1, 2.0 ** math.floor(math.log2(abs(margin) + 4)))  # of the margin, in eps
+            bound = 32 + (gamma + 1) * ulp / 2
+            assert largest_error([value], [true], eps) < bound, margin
+            assert largest_error(slope, true_gradient, eps) < bound, margin
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_soft_targets_close_to_one_hot_keep_their_digits(dtype):
+    """The target that is left out of a sum of others must not be subtracted from the total."""
+    eps = torch.finfo(dtype).eps
+    y = torch.tensor([1 - 4 * eps, 4 * eps, eps], dtype=dtype)
+    for gamma, x in itertools.product((0.0, 0.5, 2.0), ([60.0, 0.0, 1.0], [2.0, 9.0, 0.5])):
+        parts = [
+            exact.softmax_gradient(x, [v if c == k else 0 for c, v in enumerate(y.tolist())], gamma)
+            for k in range(3)
+        ]
+        true = [mp.fsum(column) for column in zip(*parts, strict=True)]
+        scale = [mp.fsum(abs(v) for v in column) for column in zip(*parts, strict=True)]
+        logits = torch.tensor(x, dtype=dtype)
+        _, slope = value_and_gradient(softmax_focal_loss, logits, y, gamma=gamma)
+        assert largest_error(slope, true, eps, scale) < 64 * (gamma + 1)
+        twin = focal_lib.numpy.softmax_focal_loss_gradient(logits.numpy(), y.numpy(), gamma=gamma)
+        assert largest_error(twin, true, eps, scale) < 32
 
 
 def test_an_offset_costs_nothing():
@@ -402,6 +517,40 @@ def test_all_is_finite_for_finite_logits(dtype, gamma):
             (slope,) = grad(loss.sum(), rows, create_graph=True)
             (second,) = grad(slope.square().sum(), rows)
             assert loss.isfinite().all() and slope.isfinite().all() and second.isfinite().all()
+
+
+def test_compiled_whole():
+    """One graph, also when gamma changes (the backend is torch's own, without a C++ compiler)."""
+    x, y, t = rand(4, 3), rand(4, 3, seed=1) > 0, torch.tensor([0, 2, 1, 1])
+
+    def both(x, gamma):
+        binary = sigmoid_focal_loss(x, y, gamma=gamma, reduction="mean")
+        return binary + softmax_focal_loss(x, t, gamma=gamma)
+
+    compiled = torch.compile(both, fullgraph=True, backend="aot_eager")
+    for gamma in (2.0, 0.5, 1.0):
+        close(value_and_gradient(compiled, x, gamma), value_and_gradient(both, x, gamma))
+
+
+def test_autocast_leaves_the_loss_in_float32():
+    x, t = rand(4, 3, dtype=torch.bfloat16), torch.tensor([0, 2, 1, 1])
+    y = F.one_hot(t, 3)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert F.cross_entropy(x, t).dtype == torch.float32
+        for loss, target in ((softmax_focal_loss, t), (sigmoid_focal_loss, y)):
+            value, slope = value_and_gradient(loss, x, target)
+            assert value.dtype == torch.float32 and slope.dtype == torch.bfloat16
+            close(value, loss(x.float(), target), rtol=0, atol=0)
+            assert loss(x.double(), target).dtype == torch.float64
+
+
+def test_class_weights_have_a_gradient():
+    x, t = rand(4, 3), torch.tensor([0, 2, 1, 1])
+    w = torch.tensor([0.5, 2.0, 1.25], dtype=torch.float64, requires_grad=True)
+    for reduction, target in itertools.product(("mean", "sum"), (t, torch.softmax(x, 1))):
+        assert gradcheck(
+            lambda w, r=reduction, y=target: softmax_focal_loss(x, y, w, reduction=r), w
+        )
 
 
 @pytest.mark.parametrize("loss", [sigmoid_focal_loss, softmax_focal_loss])
@@ -526,6 +675,26 @@ def test_results_have_the_dtype_of_the_logits(dtype):
                     softmax_focal_loss, x, target, weight, reduction=reduction
                 )
                 assert value.dtype == slope.dtype == dtype
+
+
+def test_targets_of_every_type_mean_the_same():
+    x, t = rand(5, 3), torch.tensor([0, 1, 2, 0, 1])
+    hard = F.one_hot(t, 3)
+    expected = sigmoid_focal_loss(x, hard.double())
+    for dtype in (torch.bool, torch.uint8, torch.int8, torch.int64, torch.float16, torch.float32):
+        close(sigmoid_focal_loss(x, hard.to(dtype)), expected, rtol=0, atol=0)
+    expected = softmax_focal_loss(x, t)
+    for dtype in (torch.uint8, torch.int8, torch.int16, torch.int32, torch.uint16, torch.uint64):
+        close(softmax_focal_loss(x, t.to(dtype)), expected, rtol=0, atol=0)
+
+
+def test_ignore_index_does_not_wrap_in_a_narrow_type():
+    """-100 is 156 in uint8."""
+    x = rand(2, 200)
+    t = torch.tensor([156, 3])
+    close(softmax_focal_loss(x, t.to(torch.uint8)), softmax_focal_loss(x, t), rtol=0, atol=0)
+    value = focal_lib.numpy.softmax_focal_loss(x.numpy(), t.numpy().astype(np.uint8))
+    assert value == pytest.approx(softmax_focal_loss(x, t).item(), rel=1e-12)
 
 
 def test_strided_tensors():
