@@ -60,6 +60,7 @@ lock: .venv/.venv ## Refresh the locked versions
 	$$compile --constraints requirements/book.txt --output-file requirements/test.txt requirements/test.in
 	@$(MAKE) --no-print-directory .venv/.book
 	@$(NPM) update --ignore-scripts --loglevel=error
+	@sed -i.old '/"funding": \[/,/\],/d; /"funding": {/,/},/d' theme/package-lock.json; rm theme/package-lock.json.old
 
 clean: ## Remove all that make has made: the site, .venv, caches
 	rm -rf .venv _build theme/node_modules *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
