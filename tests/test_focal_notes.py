@@ -93,7 +93,7 @@ def test_figure_colors_stand_out_on_white_and_differ() -> None:
 def test_style_makes_reproducible_figures() -> None:
     with mpl.rc_context():
         use_style()
-        assert mpl.rcParams["svg.hashsalt"] and mpl.rcParams["savefig.transparent"]
+        assert mpl.rcParams["svg.hashsalt"] and mpl.rcParams["axes.grid"]
 
 
 def test_one_version_number() -> None:
