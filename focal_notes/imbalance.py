@@ -133,7 +133,7 @@ def fit(
     0 is logistic regression. The parameters are recorded at the start, then at every step up to the
     tenth, then at intervals that grow by a tenth, and at the end.
     """
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng([seed, 2])  # a stream apart from those of `population`
     width = hidden or data.points.shape[1]
     layer = [rng.standard_normal((2, hidden)), rng.standard_normal(hidden)] if hidden else []
     parameters = [*layer, np.zeros(width), np.array(prior_logit(start))]
