@@ -63,7 +63,7 @@ lock: .venv/.venv ## Refresh the locked versions
 	@sed -i.old '/"funding": \[/,/\],/d; /"funding": {/,/},/d' theme/package-lock.json; rm theme/package-lock.json.old
 
 clean: ## Remove all that make has made: the site, .venv, caches
-	rm -rf .venv _build build dist theme/node_modules *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv _build build dist focal_lib/*.so theme/node_modules *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The set-up, in steps: each file in .venv says that its step was done.

@@ -18,13 +18,14 @@ What differs from torchvision.ops.sigmoid_focal_loss and torch.nn.functional.cro
   Hessian is ``jacrev(jacrev(loss))``.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import logsigmoid
+from torch.autograd import forward_ad
 
-from focal_lib import _checks
+from focal_lib import _checks, _composed, _cpu
 
 # --- The definitions, in p_t ----------------------------------------------------------------------
 
@@ -129,15 +130,21 @@ def sigmoid_focal_loss(
             f"targets: takes the shape of inputs, {tuple(inputs.shape)}, got {tuple(targets.shape)}"
         )
     _check_device("targets", targets, inputs)
-    _check_values("targets", targets, 1)
-    positive, negative = _checks.class_weights(alpha)
-    exponent = _checks.nonnegative("gamma", gamma)
+    weights, exponent = _checks.class_weights(alpha), _checks.nonnegative("gamma", gamma)
     _checks.reduction(reduction)
-    x = _wide(inputs)
-    y = targets.to(x.dtype)
-    loss = _times(positive * y, _focal(x, exponent))
-    loss = loss + _times(negative * (1 - y), _focal(-x, exponent))
-    return _result(loss, reduction, loss.numel(), inputs)
+
+    def composed(inputs: Tensor, targets: Tensor) -> Tensor:
+        _check_values("targets", targets, 1)
+        x, (positive, negative) = _wide(inputs), weights
+        y = targets.to(x.dtype)
+        loss = _times(positive * y, _composed.sigmoid(x, exponent))
+        loss = loss + _times(negative * (1 - y), _composed.sigmoid(-x, exponent))
+        return _reduced(loss, reduction, loss.numel()).to(_result_dtype(inputs))
+
+    def made(inputs: Tensor, targets: Tensor, grad: bool) -> list[Tensor] | None:
+        return _cpu.sigmoid(inputs, targets, weights, exponent, reduction, grad)
+
+    return _loss(made if _is_plain(inputs, targets) else None, composed, inputs, targets)
 
 
 # --- Many classes, in logits ----------------------------------------------------------------------
@@ -180,36 +187,54 @@ def softmax_focal_loss(
     _check_floating("input", input)
     _check_tensor("target", target)
     axis = _checks.class_axis(input.shape)
+    classes = input.shape[axis]
     exponent = _checks.nonnegative("gamma", gamma)
     ignored = _checks.ignore_index(ignore_index)
     _checks.reduction(reduction)
     smoothing = _checks.fraction("label_smoothing", label_smoothing)
     _check_device("target", target, input)
-    x = _wide(input.movedim(axis, -1))
-    classes = x.shape[-1]
-    w = x.new_ones(classes)
     if weight is not None:
         _check_class_weights(weight, classes)
         _check_device("weight", weight, input)
-        w = weight.to(x.dtype)
-    divisor: Tensor | int
-    if _checks.has_probabilities(input.shape, target.shape, target.is_floating_point(), ignored):
+    soft = _checks.has_probabilities(input.shape, target.shape, target.is_floating_point(), ignored)
+    index, kept = None, None
+    if soft:
         _check_values("target", target, 1)
-        y = target.movedim(axis, -1).to(x.dtype)
-        kept = torch.ones(x.shape[:-1], dtype=torch.bool, device=x.device)
-        divisor = kept.numel()
     else:
-        index = _indices(target, classes, ignored)
-        kept = index != ignored
-        index = torch.where(kept, index, 0)
-        x = torch.where(kept.unsqueeze(-1), x, 0.0)  # nothing of an ignored item comes back
-        y = (index.unsqueeze(-1) == torch.arange(classes, device=x.device)).to(x.dtype)
-        divisor = (w.index_select(0, index.flatten()) * kept.flatten()).sum()
-        divisor = torch.where(divisor == 0, torch.nan, divisor)
-    factor = w * ((1 - smoothing) * y + smoothing / classes)
-    loss = _times(factor, _focal(_margins(x), exponent)).sum(dim=-1)
-    loss = torch.where(kept, loss, 0.0)
-    return _result(loss, reduction, divisor, input)
+        index, kept = _indices(target, classes, ignored)
+
+    def composed(input: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
+        x = input.movedim(axis, -1)
+        if kept is not None:  # nothing of an ignored item comes back
+            x = torch.where(kept.unsqueeze(-1), x, 0.0)
+        if index is not None and not smoothing:
+            loss = _composed.softmax(x, exponent, index)
+            loss = loss if weight is None else _times(_weight_of(index, weight), loss)
+        else:
+            if index is None:
+                y = target.movedim(axis, -1)
+            else:
+                y = index.unsqueeze(-1) == torch.arange(classes, device=x.device)
+            factor = (1 - smoothing) * y.double() + smoothing / classes
+            factor = factor if weight is None else factor * weight
+            loss = _times(factor, _composed.softmax(x, exponent)).sum(dim=-1)
+        if kept is not None:
+            loss = torch.where(kept, loss, 0.0)
+        total = loss.numel() if index is None else _total_weight(index, kept, weight)
+        return _reduced(loss, reduction, total).to(_result_dtype(input))
+
+    def made(
+        input: Tensor, target: Tensor, weight: Tensor | None, grad: bool
+    ) -> list[Tensor] | None:
+        if index is None or smoothing or classes == 1:
+            return None
+        divisor = float(_total_weight(index, kept, weight)) if reduction == "mean" else 1.0
+        if divisor == 0:
+            return None
+        return _cpu.softmax(input, index, kept, weight, exponent, reduction, divisor, grad)
+
+    plain = _is_plain(input, target, weight)
+    return _loss(made if plain else None, composed, input, target, weight)
 
 
 class SigmoidFocalLoss(torch.nn.Module):
@@ -275,123 +300,78 @@ class SoftmaxFocalLoss(torch.nn.Module):
         )
 
 
-# --- The stable forms -----------------------------------------------------------------------------
-# The loss as a function f of the margin z, with p = sigma(z), q = sigma(-z) and u = -log p, and the
-# margins of a softmax. Autograd's own derivative of f would multiply q^(gamma - 1), which is
-# infinite for gamma < 1 where q has rounded to 0, by 0; so derivatives are given.
+# --- One loss from two ways to compute it ---------------------------------------------------------
 
 
-class _Focal(torch.autograd.Function):
-    """f(z) = q^gamma u."""
-
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(z: Tensor, gamma: float) -> Tensor:
-        return torch.sigmoid(-z).pow(gamma) * -logsigmoid(z)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, float], output: Tensor) -> None:
-        z, ctx.gamma = inputs
-        ctx.save_for_backward(z)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        (z,) = ctx.saved_tensors
-        return grad * _FocalSlope.apply(z, ctx.gamma), None  # type: ignore[no-untyped-call]
+def _is_plain(x: Tensor, *others: Tensor | None) -> bool:
+    """Whether `_cpu` may serve: CPU tensors, no gradient but that of x, no transform at work."""
+    given = [t for t in others if t is not None]
+    differentiated = torch.is_grad_enabled() and any(t.requires_grad for t in given)
+    # The gradient of a half type must be multiplied by what comes back before it is rounded.
+    halves = x.dtype in _HALF and _wants_gradient(x)
+    tangents = any(forward_ad.unpack_dual(t)[1] is not None for t in (x, *given))  # type: ignore[no-untyped-call]
+    return x.numel() > 0 and _can_look(x, *given) and not (differentiated or halves or tangents)
 
 
-class _FocalSlope(torch.autograd.Function):
-    """f'(z) = -q^gamma (q + gamma p u), whose derivative is f''(z)."""
-
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(z: Tensor, gamma: float) -> Tensor:
-        _, q, pu = _parts(z)
-        return -q.pow(gamma) * (q + gamma * pu)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, float], output: Tensor) -> None:
-        z, ctx.gamma = inputs
-        ctx.save_for_backward(z)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        (z,) = ctx.saved_tensors
-        gamma = ctx.gamma
-        p, q, pu = _parts(z)
-        power = q.pow(gamma)
-        bracket = 2 * p * q - (q - gamma * p) * pu
-        return grad * (power * p * q + power * gamma * bracket), None
+def _wants_gradient(x: Tensor) -> bool:
+    return x.requires_grad and torch.is_grad_enabled()
 
 
-def _parts(z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """p, q and p u."""
-    p = torch.sigmoid(z)
-    return p, torch.sigmoid(-z), torch.where(p == 0, 0.0, -p * logsigmoid(z))
-
-
-class _Margins(torch.autograd.Function):
-    """z_c = x_c - log sum_{j != c} e^{x_j} along the last axis, so that p_c = sigma(z_c).
-
-    dz_c/dx_j is 1 for j = c and -p_j / q_c otherwise.
-    """
-
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(x: Tensor) -> Tensor:
-        below = _below_largest(x)
-        return below - torch.log(_others(torch.exp(below)))
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
-        ctx.save_for_backward(*inputs)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Tensor:
-        (x,) = ctx.saved_tensors
-        e = torch.exp(_below_largest(x))
-        others = _others(e)
-        p, q = e / (e + others), others / (e + others)
-        # Where q vanishes so does f'(z), and their ratio adds nothing.
-        ratio = torch.where(q == 0, 0.0, grad / torch.where(q == 0, 1.0, q))
-        return grad - p * _others(ratio)
-
-
-def _below_largest(x: Tensor) -> Tensor:
-    """x less its largest. That is 0 below itself, also at +inf; any other inf - inf is NaN."""
-    where, is_largest = _largest(x)
-    largest = x.gather(-1, where).detach()
-    return torch.where(is_largest & largest.isinf(), 0.0, x - largest)
-
-
-def _others(v: Tensor) -> Tensor:
-    """For each entry the sum of the others along the last axis.
-
-    Without the largest it is added up, not subtracted from the total: that keeps the digits of
-    1 - p where p is nearly 1.
-    """
-    _, is_largest = _largest(v.abs())
-    largest = v.where(is_largest, 0.0).sum(dim=-1, keepdim=True)
-    rest = v.where(~is_largest, 0.0).sum(dim=-1, keepdim=True)
-    return torch.where(is_largest, rest, largest + (rest - v))
-
-
-def _largest(v: Tensor) -> tuple[Tensor, Tensor]:
-    where = v.argmax(dim=-1, keepdim=True)
-    return where, where == torch.arange(v.shape[-1], device=v.device)
-
-
-def _focal(z: Tensor, gamma: float) -> Tensor:
-    loss: Tensor = _Focal.apply(z, gamma)  # type: ignore[no-untyped-call]
+def _loss(
+    made: Callable[..., list[Tensor] | None] | None,
+    composed: Callable[..., Tensor],
+    x: Tensor,
+    *others: Tensor | None,
+) -> Tensor:
+    """The loss as it is made together with its gradient, if that serves; else the composed one."""
+    grad = _wants_gradient(x)
+    result = None if made is None else made(x, *others, grad)
+    if result is None:
+        return composed(x, *others)
+    result[0] = result[0].to(_result_dtype(x))
+    if not grad:
+        return result[0]
+    loss: Tensor = _WithGradient.apply(result, made, composed, x, *others)  # type: ignore[no-untyped-call]
     return loss
 
 
-def _margins(x: Tensor) -> Tensor:
-    z: Tensor = _Margins.apply(x)  # type: ignore[no-untyped-call]
-    return z
+class _WithGradient(torch.autograd.Function):
+    """A loss that was made together with its gradient by the logits."""
+
+    @staticmethod
+    def forward(ctx: Any, result: list[Tensor], *arguments: Any) -> Tensor:
+        loss, ctx.gradient = result
+        ctx.made, ctx.composed, *tensors = arguments
+        ctx.save_for_backward(*tensors)
+        return loss
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
+        # The gradient is given away, as a copy of it would double the memory, and made again where
+        # it is asked for again. Its own derivative needs the composed form.
+        gradient, ctx.gradient = ctx.gradient, None
+        if torch.is_grad_enabled():
+            with torch.enable_grad():
+                loss = ctx.composed(*ctx.saved_tensors)
+            x = ctx.saved_tensors[0]
+            (gradient,) = torch.autograd.grad(loss, x, grad, create_graph=True)
+        else:
+            if gradient is None:
+                _, gradient = ctx.made(*ctx.saved_tensors, True)
+            if grad.ndim > 0:
+                gradient.mul_(grad if grad.shape == gradient.shape else grad.unsqueeze(1))
+            elif grad.item() != 1:
+                gradient.mul_(grad)
+        return None, None, None, gradient, *[None] * (len(ctx.needs_input_grad) - 4)
+
+
+# --- Arguments and results ------------------------------------------------------------------------
+
+_HALF = (torch.float16, torch.bfloat16)
+
+
+def _wide(x: Tensor) -> Tensor:
+    return x.float() if x.dtype in _HALF else x
 
 
 def _times(weight: Tensor, loss: Tensor) -> Tensor:
@@ -399,28 +379,43 @@ def _times(weight: Tensor, loss: Tensor) -> Tensor:
     return weight * torch.where((weight == 0) & loss.isinf(), 0.0, loss)
 
 
-def _result(loss: Tensor, reduction: str, divisor: Tensor | int, logits: Tensor) -> Tensor:
-    """The reduced loss in the dtype of the logits; under autocast float32, as torch's losses."""
-    if reduction != "none":
-        loss = loss.sum() if reduction == "sum" else loss.sum() / divisor
-    device = logits.device.type
-    autocast = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
-    return loss if autocast else loss.to(logits.dtype)
+def _weight_of(index: Tensor, weight: Tensor) -> Tensor:
+    return weight.double().index_select(0, index.flatten()).view(index.shape)
 
 
-def _wide(x: Tensor) -> Tensor:
-    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+def _total_weight(index: Tensor, kept: Tensor | None, weight: Tensor | None) -> Tensor | int:
+    """What the mean divides by."""
+    if weight is None:
+        return index.numel() if kept is None else kept.sum()
+    w_t = _weight_of(index, weight)
+    return (w_t if kept is None else w_t * kept).sum()
 
 
-# --- Checks ---------------------------------------------------------------------------------------
+def _reduced(loss: Tensor, reduction: str, divisor: Tensor | int) -> Tensor:
+    if reduction == "none":
+        return loss
+    if reduction == "sum":
+        return loss.sum()
+    if isinstance(divisor, Tensor):
+        divisor = torch.where(divisor == 0, torch.nan, divisor)
+    return loss.sum() / divisor
 
 
-def _can_look(x: Tensor) -> bool:
-    """Whether reading a value of x is free: not on a device, in a compiler or under vmap."""
-    return (
-        x.device.type == "cpu"
-        and not torch.compiler.is_compiling()
+def _result_dtype(x: Tensor) -> torch.dtype:
+    """That of the logits; under autocast half types give float32, as torch's losses do."""
+    device = x.device.type
+    if x.dtype in _HALF and torch.amp.is_autocast_available(device):
+        return torch.float32 if torch.is_autocast_enabled(device) else x.dtype
+    return x.dtype
+
+
+def _can_look(*tensors: Tensor) -> bool:
+    """Whether reading values is free: not on a device, in a compiler, fake or under vmap."""
+    return not torch.compiler.is_compiling() and all(
+        type(x) in (Tensor, torch.nn.Parameter)
+        and x.device.type == "cpu"
         and not torch._C._functorch.is_functorch_wrapped_tensor(x)
+        for x in tensors
     )
 
 
@@ -452,19 +447,24 @@ def _check_values(name: str, value: Tensor, largest: float | None = None) -> Non
             raise ValueError(f"{name}: takes {takes}, got {value[~good][0].item()}")
 
 
-def _indices(target: Tensor, classes: int, ignored: int) -> Tensor:
-    """The class indices in int64: in a narrower type ignore_index would wrap (-100 is 156)."""
+def _indices(target: Tensor, classes: int, ignored: int) -> tuple[Tensor, Tensor | None]:
+    """The class indices, and which of them are kept if not all; those that are not are 0."""
     if target.dtype == torch.bool:
         raise TypeError("target: takes integers or floats, got torch.bool")
-    index = target.long()
-    if _can_look(index):
-        wrong = (index != ignored) & ((index < 0) | (index >= classes))
-        if bool(wrong.any()):
-            raise ValueError(
-                f"target: takes class indices from 0 to {classes - 1}, or ignore_index "
-                f"({ignored}), got {index[wrong][0].item()}"
-            )
-    return index
+    index = target.long()  # in a narrower type ignore_index would wrap (-100 is 156)
+    look = _can_look(index)
+    if look and index.numel():
+        low, high = (v.item() for v in index.aminmax())
+        if 0 <= low and high < classes and not low <= ignored <= high:
+            return index, None
+    kept = index != ignored
+    wrong = kept & ((index < 0) | (index >= classes))
+    if look and bool(wrong.any()):
+        raise ValueError(
+            f"target: takes class indices from 0 to {classes - 1}, or ignore_index "
+            f"({ignored}), got {index[wrong][0].item()}"
+        )
+    return torch.where(kept, index, 0), kept
 
 
 def _check_labels(y: Any) -> None:

@@ -1,0 +1,162 @@
+"""The losses composed of torch's own operations: for every device, transform and compiler.
+
+The loss f of a margin z = log(p / q) is made from p = p_t, q = 1 - p and u = -log p, none of which
+was made from another; z only carries the derivative. Autograd's own would multiply q^(gamma - 1),
+which is infinite for gamma < 1 where q has rounded to 0, by 0.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import logsigmoid
+
+
+def sigmoid(z: Tensor, gamma: float) -> Tensor:
+    """f(z)."""
+    at = z.detach()
+    return _apply(_Focal, z, at.sigmoid(), (-at).sigmoid(), -logsigmoid(at), gamma, 0)
+
+
+def softmax(x: Tensor, gamma: float, index: Tensor | None = None) -> Tensor:
+    """f_c of every class, on the last axis of x, or of the class index of each item, in float64.
+
+    In float32 a difference of logits would lose digits.
+    """
+    below = exponentials(x.detach())[1]
+    x = x.double()
+    e = _apply(_Exponentials, x)
+    if index is None:
+        others = _apply(_Others, e)
+    else:
+        at, classes = index.unsqueeze(-1), torch.arange(x.shape[-1], device=x.device)
+        others = e.masked_fill(at == classes, 0.0).sum(dim=-1)
+        x, e, below = (v.gather(-1, at).squeeze(-1) for v in (x, e, below))
+    z = x - torch.log(others.clamp_min(torch.finfo(x.dtype).tiny))
+    e, others = e.detach(), others.detach()
+    total = e + others
+    u = below + torch.log1p(others + (e - 1))  # of the largest, e is 1 and below is 0
+    return _apply(_Focal, z, e / total, others / total, u, gamma, 0)
+
+
+def exponentials(x: Tensor) -> tuple[Tensor, Tensor]:
+    """e^(x - m) and m - x along the last axis, m the largest, in float64.
+
+    The difference is exact, a rounded one and what the rounding left (Knuth's two-sum): exp would
+    make a relative error of an absolute one. The largest is 0 below itself, also at +inf; any other
+    inf - inf is NaN, since there is no limit.
+    """
+    wide = x.double()
+    largest = wide.amax(dim=-1, keepdim=True)
+    difference = torch.where(_is_largest(wide) & largest.isinf(), 0.0, wide - largest)
+    e = difference.exp()
+    if x.dtype == torch.float64:  # the difference of two narrower numbers is not rounded
+        shift = difference - x
+        left = (x - (difference - shift)) - (largest + shift)
+        e = e + e * torch.nan_to_num(left, 0.0, 0.0, 0.0)
+    return e, -difference
+
+
+def _is_largest(v: Tensor) -> Tensor:
+    where = v.argmax(dim=-1, keepdim=True)
+    return where == torch.arange(v.shape[-1], device=v.device)
+
+
+# --- Functions and their derivatives --------------------------------------------------------------
+
+
+class _Focal(torch.autograd.Function):
+    """The n-th derivative of the focal loss f(z), n = 0, ..., 3."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(z: Tensor, p: Tensor, q: Tensor, u: Tensor, gamma: float, n: int) -> Tensor:
+        power = q.pow(gamma)
+        if n == 0:
+            return power * u
+        pu = torch.where(p == 0, 0.0, p * u)
+        if n == 1:
+            return -power * (q + gamma * pu)
+        change = q - gamma * p  # q^gamma p, differentiated, over q^gamma p
+        bracket = (1 + 2 * gamma) * p * q - gamma * change * pu
+        if n == 2:
+            return power * bracket
+        rest = gamma * p * change - (1 + 2 * gamma) * p * p + gamma * (1 + gamma) * p * pu
+        return power * (change * bracket + q * rest)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        *tensors, ctx.gamma, ctx.n = inputs
+        ctx.save_for_backward(*tensors)
+        ctx.save_for_forward(*tensors)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
+        if ctx.n == 3:
+            raise NotImplementedError("focal_lib: derivatives end with the third")
+        return grad * _apply(_Focal, *ctx.saved_tensors, ctx.gamma, ctx.n + 1), *[None] * 5
+
+
+class _Exponentials(torch.autograd.Function):
+    """e^(x - m) along the last axis, m the largest, as if m were constant."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor) -> Tensor:
+        return exponentials(x)[0]
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs)
+        ctx.save_for_forward(*inputs)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        return grad * _apply(_Exponentials, *ctx.saved_tensors)
+
+
+class _Others(torch.autograd.Function):
+    """For each entry the sum of the others along the last axis.
+
+    Without the largest it is added up, not subtracted from the total: that keeps the digits of
+    1 - p where p is nearly 1.
+    """
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(v: Tensor) -> Tensor:
+        is_largest = _is_largest(v.abs())
+        largest = v.where(is_largest, 0.0).sum(dim=-1, keepdim=True)
+        rest = v.where(~is_largest, 0.0).sum(dim=-1, keepdim=True)
+        return torch.where(is_largest, rest, largest + (rest - v))
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
+        pass
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        return _apply(_Others, grad)
+
+
+def _with_jvp(function: Any) -> Any:
+    """The function with derivatives in forward mode: its Jacobian is symmetric, as all are here."""
+
+    def jvp(ctx: Any, tangent: Tensor, *_: None) -> Tensor:
+        result: Tensor | tuple[Tensor, ...] = function.backward(ctx, tangent)
+        return result[0] if isinstance(result, tuple) else result
+
+    return type(function.__name__, (function,), {"jvp": staticmethod(jvp)})
+
+
+_WITH_JVP = {function: _with_jvp(function) for function in (_Focal, _Exponentials, _Others)}
+
+
+def _apply(function: Any, *arguments: Any) -> Tensor:
+    # The compiler refuses functions that have a jvp.
+    compiling = torch.compiler.is_compiling()
+    result: Tensor = (function if compiling else _WITH_JVP[function]).apply(*arguments)
+    return result

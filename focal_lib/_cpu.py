@@ -1,0 +1,160 @@
+"""The losses of plain CPU tensors with hard targets, each made together with its gradient.
+
+The gradient is the only thing of the size of the logits that is allocated. float32 is done by
+`_kernels.c`, where that could be compiled when the package was installed; all else by torch's
+operations, in chunks that stay in the cache. Both functions return None where they do not serve: a
+loss that is not finite, or a target that is not hard.
+"""
+
+import ctypes
+import importlib.util
+import math
+
+import torch
+from torch import Tensor
+
+from focal_lib._composed import exponentials
+
+_CHUNK = 2**16  # logits; torch divides an operation among threads from half of that on
+
+
+def sigmoid(
+    x: Tensor, y: Tensor, weights: tuple[float, float], gamma: float, reduction: str, grad: bool
+) -> list[Tensor] | None:
+    """The loss and, if it is wanted, its gradient.
+
+    With s = 2y - 1, z = s x, p = sigma(z), q = sigma(-z) and u = -log p::
+
+        loss = alpha_t q^gamma u        gradient = -s alpha_t q^gamma (q + gamma p u)
+    """
+    dtype = torch.promote_types(x.dtype, torch.float32)
+    if y.is_floating_point() and torch.promote_types(y.dtype, dtype) != dtype:
+        return None  # a target would be rounded
+    x, y = x.detach().contiguous(), y.detach().contiguous()
+    loss = torch.empty(x.shape, dtype=dtype) if reduction == "none" else None
+    gradient = torch.empty_like(x) if grad else None
+    share = 1 / x.numel() if reduction == "mean" else 1.0
+    if _kernels is not None and x.dtype == torch.float32:
+        pointers = (_pointer(t) for t in (x, y.float(), loss, gradient))
+        total = _kernels.focal_sigmoid(*pointers, x.numel(), *weights, gamma, share, _threads(x))
+    else:
+        total = 0.0
+        for start in range(0, x.numel(), _CHUNK):
+            part = slice(start, start + _CHUNK)
+            x_i, y_i = x.view(-1)[part].to(dtype), y.view(-1)[part].to(dtype)
+            minus_s = 1 - 2 * y_i
+            if not bool((minus_s.abs() == 1).all()):
+                return None
+            minus_z = minus_s * x_i
+            p, q = (-minus_z).sigmoid(), minus_z.sigmoid()
+            u = minus_z.relu() - torch.log1p(-torch.minimum(p, q))
+            power = q.pow(gamma) * (weights[0] * y_i + weights[1] * (1 - y_i))
+            value = power * u
+            total += value.sum().item()
+            if loss is not None:
+                loss.view(-1)[part] = value
+            if gradient is not None:
+                gradient.view(-1)[part] = power * (q + gamma * p * u) * minus_s * share
+    return _result(loss, gradient, total * share, dtype)
+
+
+def softmax(
+    x: Tensor,
+    index: Tensor,
+    kept: Tensor | None,
+    weight: Tensor | None,
+    gamma: float,
+    reduction: str,
+    divisor: float,
+    grad: bool,
+) -> list[Tensor] | None:
+    """As `sigmoid`, for class indices of which some may not be kept.
+
+    With e_j = e^(x_j - m) for some m, S the sum of all but e_t, p = e_t / (e_t + S),
+    q = S / (e_t + S), u = -log p and G = w_t q^gamma (q + gamma p u)::
+
+        loss = w_t q^gamma u        gradient_t = -G        gradient_j = G e_j / S
+    """
+    axis = min(x.ndim - 1, 1)
+    dtype = torch.promote_types(x.dtype, torch.float32)
+    x = x.detach().movedim(axis, -1)
+    shape, classes = x.shape, x.shape[-1]
+    rows, index = x.reshape(-1, classes).contiguous(), index.reshape(-1, 1)
+    loss = torch.empty(len(index), dtype=dtype) if reduction == "none" else None
+    gradient = torch.empty_like(rows) if grad else None
+    share = 1 / divisor if reduction == "mean" else 1.0
+    factor = None if weight is None else weight.detach().double()[index]
+    kept = None if kept is None else kept.reshape(-1, 1)
+    if _kernels is not None and dtype == torch.float32:
+        index = index if kept is None else torch.where(kept, index, -1)
+        pointers = (_pointer(t) for t in (rows.float(), index.contiguous(), factor, loss, gradient))
+        total = _kernels.focal_softmax(*pointers, *rows.shape, gamma, share, _threads(rows))
+    else:
+        total = 0.0
+        size = max(1, _CHUNK // classes)
+        for start in range(0, len(rows), size):
+            part = slice(start, start + size)
+            chunk, t = rows[part].to(dtype), index[part]
+            if kept is not None:
+                chunk = torch.where(kept[part], chunk, 0.0)
+            if dtype == torch.float32 and all(abs(v.item()) <= 64 for v in chunk.aminmax()):
+                e = chunk.exp()  # m = 0: no difference, none rounded
+                e_t = e.gather(1, t).double()
+                others = e.scatter_(1, t, 0.0).sum(dim=1, keepdim=True).double()
+                u = torch.log1p(others / e_t)
+            else:
+                e, below = exponentials(chunk)
+                e_t = e.gather(1, t)
+                others = e.scatter_(1, t, 0.0).sum(dim=1, keepdim=True)
+                u = below.gather(1, t) + torch.log1p(others + (e_t - 1))
+            p, q = e_t / (e_t + others), others / (e_t + others)
+            power = q.pow(gamma) if factor is None else q.pow(gamma) * factor[part]
+            power = power if kept is None else power * kept[part]
+            value = power * u
+            total += value.sum().item()
+            if loss is not None:
+                loss[part] = value.squeeze(1)
+            if gradient is not None:
+                slope = power * (q + gamma * p * u) * share
+                ratio = e / others.clamp_min(torch.finfo(others.dtype).tiny).to(e.dtype)
+                gradient[part] = ratio.mul_(slope).scatter_(1, t, -slope.to(e.dtype))
+    if loss is not None:
+        loss = loss.view(shape[:-1])
+    if gradient is not None:
+        gradient = gradient.view(shape).movedim(-1, axis)
+    return _result(loss, gradient, total * share, dtype)
+
+
+def _result(
+    loss: Tensor | None, gradient: Tensor | None, total: float, dtype: torch.dtype
+) -> list[Tensor] | None:
+    if not math.isfinite(total):
+        return None
+    loss = torch.tensor(total, dtype=dtype) if loss is None else loss
+    return [loss] if gradient is None else [loss, gradient]
+
+
+def _threads(x: Tensor) -> int:
+    return max(1, min(torch.get_num_threads(), x.numel() // 2**15))
+
+
+def _pointer(x: Tensor | None) -> int | None:
+    return None if x is None else x.data_ptr()
+
+
+def _load() -> ctypes.CDLL | None:
+    """The compiled kernels; None where there are none."""
+    spec = importlib.util.find_spec("focal_lib._kernels")
+    if spec is None or spec.origin is None:
+        return None
+    kernels = ctypes.CDLL(spec.origin)
+    pointer, count, real = ctypes.c_void_p, ctypes.c_int64, ctypes.c_double
+    for function, arguments in (
+        (kernels.focal_sigmoid, [pointer] * 4 + [count] + [real] * 4),
+        (kernels.focal_softmax, [pointer] * 5 + [count] * 2 + [real] * 2),
+    ):
+        function.argtypes, function.restype = [*arguments, ctypes.c_int], real
+    return kernels
+
+
+_kernels = _load()
