@@ -90,6 +90,8 @@ def has_probabilities(
 
 
 def _real(name: str, takes: str, value: object) -> float:
+    if type(value) is float:
+        return value
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"{name}: takes {takes}, got {value!r}")
     return float(value)

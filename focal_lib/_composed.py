@@ -15,7 +15,7 @@ from torch.nn.functional import logsigmoid
 def sigmoid(z: Tensor, gamma: float) -> Tensor:
     """f(z)."""
     at = z.detach()
-    return _apply(_Focal, z, at.sigmoid(), (-at).sigmoid(), -logsigmoid(at), gamma, 0)
+    return _focal(z, at.sigmoid(), (-at).sigmoid(), -logsigmoid(at), gamma)
 
 
 def softmax(x: Tensor, gamma: float, index: Tensor | None = None) -> Tensor:
@@ -36,7 +36,12 @@ def softmax(x: Tensor, gamma: float, index: Tensor | None = None) -> Tensor:
     e, others = e.detach(), others.detach()
     total = e + others
     u = below + torch.log1p(others + (e - 1))  # of the largest, e is 1 and below is 0
-    return _apply(_Focal, z, e / total, others / total, u, gamma, 0)
+    return _focal(z, e / total, others / total, u, gamma)
+
+
+def _focal(z: Tensor, p: Tensor, q: Tensor, u: Tensor, gamma: float) -> Tensor:
+    # A compiler keeps a number that it can make a tensor of; other numbers it compiles in.
+    return _apply(_Focal, z, p, q, u, z.new_zeros(()) + gamma, 0)
 
 
 def exponentials(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -71,7 +76,7 @@ class _Focal(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(z: Tensor, p: Tensor, q: Tensor, u: Tensor, gamma: float, n: int) -> Tensor:
+    def forward(z: Tensor, p: Tensor, q: Tensor, u: Tensor, gamma: Tensor, n: int) -> Tensor:
         power = q.pow(gamma)
         if n == 0:
             return power * u
@@ -87,7 +92,7 @@ class _Focal(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        *tensors, ctx.gamma, ctx.n = inputs
+        *tensors, ctx.n = inputs
         ctx.save_for_backward(*tensors)
         ctx.save_for_forward(*tensors)
 
@@ -95,7 +100,7 @@ class _Focal(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
         if ctx.n == 3:
             raise NotImplementedError("focal_lib: derivatives end with the third")
-        return grad * _apply(_Focal, *ctx.saved_tensors, ctx.gamma, ctx.n + 1), *[None] * 5
+        return grad * _apply(_Focal, *ctx.saved_tensors, ctx.n + 1), *[None] * 5
 
 
 class _Exponentials(torch.autograd.Function):
@@ -156,7 +161,14 @@ _WITH_JVP = {function: _with_jvp(function) for function in (_Focal, _Exponential
 
 
 def _apply(function: Any, *arguments: Any) -> Tensor:
-    # The compiler refuses functions that have a jvp.
-    compiling = torch.compiler.is_compiling()
-    result: Tensor = (function if compiling else _WITH_JVP[function]).apply(*arguments)
+    # torch's compiler refuses functions that have a jvp, and torch gives 0 for the jvp of a jvp.
+    if not torch.compiler.is_compiling():
+        function = _WITH_JVP[function]
+        levels = torch._C._functorch.get_interpreter_stack() or ()
+        if sum(level.key() == torch._C._functorch.TransformType.Jvp for level in levels) > 1:
+            raise NotImplementedError(
+                "focal_lib: no forward-mode derivative of a forward-mode derivative; "
+                "torch.func.hessian, or jacrev outside or inside, gives it"
+            )
+    result: Tensor = function.apply(*arguments)
     return result

@@ -30,13 +30,14 @@ def sigmoid(
     dtype = torch.promote_types(x.dtype, torch.float32)
     if y.is_floating_point() and torch.promote_types(y.dtype, dtype) != dtype:
         return None  # a target would be rounded
-    x, y = x.detach().contiguous(), y.detach().contiguous()
+    x, y = x.detach().contiguous(), y.contiguous()
     loss = torch.empty(x.shape, dtype=dtype) if reduction == "none" else None
     gradient = torch.empty_like(x) if grad else None
     share = 1 / x.numel() if reduction == "mean" else 1.0
     if _kernels is not None and x.dtype == torch.float32:
-        pointers = (_pointer(t) for t in (x, y.float(), loss, gradient))
-        total = _kernels.focal_sigmoid(*pointers, x.numel(), *weights, gamma, share, _threads(x))
+        tensors = (x, y.float(), loss, gradient)  # named, so that they live until the call is over
+        sizes = (x.numel(), *weights, gamma, share, _threads(x))
+        total = _kernels.focal_sigmoid(*map(_pointer, tensors), *sizes)
     else:
         total = 0.0
         for start in range(0, x.numel(), _CHUNK):
@@ -87,8 +88,9 @@ def softmax(
     kept = None if kept is None else kept.reshape(-1, 1)
     if _kernels is not None and dtype == torch.float32:
         index = index if kept is None else torch.where(kept, index, -1)
-        pointers = (_pointer(t) for t in (rows.float(), index.contiguous(), factor, loss, gradient))
-        total = _kernels.focal_softmax(*pointers, *rows.shape, gamma, share, _threads(rows))
+        tensors = (rows.float(), index.contiguous(), factor, loss, gradient)
+        sizes = (*rows.shape, gamma, share, _threads(rows))
+        total = _kernels.focal_softmax(*map(_pointer, tensors), *sizes)
     else:
         total = 0.0
         size = max(1, _CHUNK // classes)
@@ -130,7 +132,7 @@ def _result(
 ) -> list[Tensor] | None:
     if not math.isfinite(total):
         return None
-    loss = torch.tensor(total, dtype=dtype) if loss is None else loss
+    loss = torch.scalar_tensor(total, dtype=dtype) if loss is None else loss
     return [loss] if gradient is None else [loss, gradient]
 
 

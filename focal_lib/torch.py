@@ -305,12 +305,15 @@ class SoftmaxFocalLoss(torch.nn.Module):
 
 def _is_plain(x: Tensor, *others: Tensor | None) -> bool:
     """Whether `_cpu` may serve: CPU tensors, no gradient but that of x, no transform at work."""
-    given = [t for t in others if t is not None]
-    differentiated = torch.is_grad_enabled() and any(t.requires_grad for t in given)
+    for t in (x, *others):
+        if t is None:
+            continue
+        if not _can_look(t) or (t is not x and _wants_gradient(t)):
+            return False
+        if forward_ad.unpack_dual(t)[1] is not None:  # type: ignore[no-untyped-call]
+            return False
     # The gradient of a half type must be multiplied by what comes back before it is rounded.
-    halves = x.dtype in _HALF and _wants_gradient(x)
-    tangents = any(forward_ad.unpack_dual(t)[1] is not None for t in (x, *given))  # type: ignore[no-untyped-call]
-    return x.numel() > 0 and _can_look(x, *given) and not (differentiated or halves or tangents)
+    return x.numel() > 0 and not (x.dtype in _HALF and _wants_gradient(x))
 
 
 def _wants_gradient(x: Tensor) -> bool:
@@ -328,7 +331,8 @@ def _loss(
     result = None if made is None else made(x, *others, grad)
     if result is None:
         return composed(x, *others)
-    result[0] = result[0].to(_result_dtype(x))
+    if result[0].dtype != x.dtype:
+        result[0] = result[0].to(_result_dtype(x))
     if not grad:
         return result[0]
     loss: Tensor = _WithGradient.apply(result, made, composed, x, *others)  # type: ignore[no-untyped-call]
@@ -409,13 +413,17 @@ def _result_dtype(x: Tensor) -> torch.dtype:
     return x.dtype
 
 
-def _can_look(*tensors: Tensor) -> bool:
-    """Whether reading values is free: not on a device, in a compiler, fake or under vmap."""
-    return not torch.compiler.is_compiling() and all(
-        type(x) in (Tensor, torch.nn.Parameter)
-        and x.device.type == "cpu"
+# --- Checks ---------------------------------------------------------------------------------------
+
+
+def _can_look(x: Tensor) -> bool:
+    """Whether reading values is free: not on a device, traced, fake or under vmap."""
+    return (
+        x.is_cpu
+        and type(x) in (Tensor, torch.nn.Parameter)
+        and not torch.compiler.is_compiling()
         and not torch._C._functorch.is_functorch_wrapped_tensor(x)
-        for x in tensors
+        and not torch._C._len_torch_dispatch_stack()
     )
 
 

@@ -11,9 +11,12 @@ import mpmath as mp
 import numpy as np
 import pytest
 import torch
+import torch._dynamo.testing
+import torch.utils.checkpoint
 from hypothesis import given
 from hypothesis import strategies as st
 from torch.autograd import grad, gradcheck, gradgradcheck
+from torch.fx.experimental import proxy_tensor
 from torch.nn import functional as F
 
 import focal_lib.numpy
@@ -517,17 +520,116 @@ def test_all_is_finite_for_finite_logits(dtype, gamma):
             assert loss.isfinite().all() and slope.isfinite().all() and second.isfinite().all()
 
 
-def test_compiled_whole():
-    """One graph, also when gamma changes (the backend is torch's own, without a C++ compiler)."""
-    x, y, t = rand(4, 3), rand(4, 3, seed=1) > 0, torch.tensor([0, 2, 1, 1])
+def losses():
+    """Each loss as a function of logits (5, 3) and gamma: hard, soft and smoothed targets."""
+    t = torch.tensor([0, 2, 1, 1, 0])
+    w = torch.tensor([0.5, 2.0, 1.25], dtype=torch.float64)
+    soft = torch.softmax(rand(5, 3, seed=4), 1)
+    y = F.one_hot(t)
+    yield lambda x, g=2.0: sigmoid_focal_loss(x, y, gamma=g, reduction="mean")
+    yield lambda x, g=2.0: sigmoid_focal_loss(x, soft, None, gamma=g, reduction="sum")
+    yield lambda x, g=2.0: softmax_focal_loss(x, t, w, gamma=g)
+    yield lambda x, g=2.0: softmax_focal_loss(x, torch.tensor([0, -100, 1, 1, 0]), gamma=g)
+    yield lambda x, g=2.0: softmax_focal_loss(x, soft, w, gamma=g)
+    yield lambda x, g=2.0: softmax_focal_loss(x, t, gamma=g, label_smoothing=0.1)
 
-    def both(x, gamma):
-        binary = sigmoid_focal_loss(x, y, gamma=gamma, reduction="mean")
-        return binary + softmax_focal_loss(x, t, gamma=gamma)
 
-    compiled = torch.compile(both, fullgraph=True, backend="aot_eager")
-    for gamma in (2.0, 0.5, 1.0):
-        close(value_and_gradient(compiled, x, gamma), value_and_gradient(both, x, gamma))
+LOSSES = pytest.mark.parametrize("loss", list(losses()), ids=range(6))
+
+
+@LOSSES
+def test_compiled_whole(loss):
+    """One graph, and one more for all other gammas (with torch's own backend: no C++ compiler)."""
+    torch._dynamo.reset()
+    counter = torch._dynamo.testing.CompileCounterWithBackend("aot_eager")
+    compiled = torch.compile(loss, fullgraph=True, backend=counter)
+    x = rand(5, 3)
+    for gamma in (2.0, 0.5, 1.0, 3.7, 0.0, 5.0, 0.25):
+        close(value_and_gradient(compiled, x, gamma), value_and_gradient(loss, x, gamma))
+        close(compiled(x, gamma), loss(x, gamma))
+    # the first gamma and any gamma, each with and without a gradient
+    assert counter.frame_count <= 4
+
+
+@LOSSES
+def test_exported(loss):
+    class Model(torch.nn.Module):
+        def forward(self, x):
+            return loss(x)
+
+    x = rand(5, 3)
+    for strict in (False, True):
+        exported = torch.export.export(Model(), (x,), strict=strict).module()
+        close(exported(-x), loss(-x))
+
+
+def test_exported_modules_take_any_batch():
+    x, t = rand(5, 3), torch.tensor([0, 2, 1, 1, 0])
+    batch = torch.export.Dim("batch")
+    for module, target in ((SoftmaxFocalLoss(), t), (SigmoidFocalLoss(), F.one_hot(t))):
+        shapes = ({0: batch}, {0: batch})
+        exported = torch.export.export(module, (x, target), dynamic_shapes=shapes).module()
+        close(exported(x[:2], target[:2]), module(x[:2], target[:2]))
+
+
+@LOSSES
+def test_derivatives_of_every_mode(loss):
+    x = rand(5, 3)
+    value, slope = value_and_gradient(loss, x)
+    close(torch.func.grad_and_value(loss)(x), (slope, value))
+    close(torch.func.jacfwd(loss)(x), slope)
+    tangent = rand(5, 3, seed=7)
+    close(torch.func.jvp(loss, (x,), (tangent,)), (value, (slope * tangent).sum()))
+    with torch.autograd.forward_ad.dual_level():
+        dual = torch.autograd.forward_ad.make_dual(x, tangent)
+        close(torch.autograd.forward_ad.unpack_dual(loss(dual)).tangent, (slope * tangent).sum())
+    expected = torch.autograd.functional.hessian(loss, x)
+    close(torch.func.hessian(loss)(x), expected)
+    close(torch.func.jacrev(torch.func.jacrev(loss))(x), expected)
+    close(torch.func.jacrev(torch.func.jacfwd(loss))(x), expected)
+    # torch gives 0 for it, whatever the function: an error is better
+    with pytest.raises(NotImplementedError, match="forward-mode"):
+        torch.func.jacfwd(torch.func.jacfwd(loss))(x)
+
+
+def test_derivatives_end_with_the_third():
+    x = torch.tensor([-3.0, -0.2, 1.7, 12.0], dtype=torch.float64, requires_grad=True)
+    order = [sigmoid_focal_loss(x, torch.ones(4), None, 1.5).sum()]
+    for _ in range(3):
+        order.append(grad(order[-1].sum(), x, create_graph=True)[0])
+    true = [float(exact.sigmoid(v, 1, None, 1.5, 3)) for v in x.tolist()]
+    np.testing.assert_allclose(order[3].detach(), true, rtol=1e-13)
+    with pytest.raises(NotImplementedError, match="third"):
+        grad(order[3].sum(), x)
+
+
+@LOSSES
+@pytest.mark.parametrize("reentrant", [False, True])
+def test_checkpointed(loss, reentrant):
+    x, same = rand(5, 3).requires_grad_(), rand(5, 3).requires_grad_()
+    torch.utils.checkpoint.checkpoint(lambda x: loss(x * 2), x, use_reentrant=reentrant).backward()
+    loss(same * 2).backward()
+    close(x.grad, same.grad)
+
+
+@LOSSES
+def test_traced(loss):
+    x = rand(5, 3)
+    traced = proxy_tensor.make_fx(torch.func.grad(loss))(x)
+    close(traced(-x), value_and_gradient(loss, -x)[1])
+
+
+def test_fake_tensors():
+    with torch._subclasses.fake_tensor.FakeTensorMode():
+        x = torch.randn(5, 3, requires_grad=True)
+        for loss, target in (
+            (sigmoid_focal_loss, torch.rand(5, 3)),
+            (softmax_focal_loss, torch.zeros(5, dtype=torch.long)),
+            (softmax_focal_loss, torch.rand(5, 3)),
+        ):
+            value = loss(x, target, reduction="mean")
+            (slope,) = grad(value, x)
+            assert value.shape == () and slope.shape == x.shape
 
 
 def test_autocast_leaves_the_loss_in_float32():
@@ -552,7 +654,7 @@ def test_class_weights_have_a_gradient():
 
 
 @pytest.mark.parametrize("loss", [sigmoid_focal_loss, softmax_focal_loss])
-def test_function_transforms(loss):
+def test_gradients_of_each_item(loss):
     x, t = rand(5, 3), torch.tensor([0, 2, 1, 1, 0])
     target = F.one_hot(t) if loss is sigmoid_focal_loss else t
 
@@ -561,8 +663,6 @@ def test_function_transforms(loss):
 
     each = torch.func.vmap(torch.func.grad(item))(x, target)
     close(each, value_and_gradient(item, x, target)[1])
-    hessian = torch.func.jacrev(torch.func.jacrev(item))(x[0], target[0])
-    close(hessian, torch.autograd.functional.hessian(lambda v: item(v, target[0]), x[0]))
 
 
 # --- Limits ---------------------------------------------------------------------------------------

@@ -1,0 +1,196 @@
+"""The ways to the loss on the CPU (compiled kernels, chunks, torch's operations) are one loss."""
+
+import itertools
+import os
+
+import pytest
+import torch
+from torch.autograd import grad
+from torch.profiler import ProfilerActivity, profile
+
+import focal_lib.torch
+from focal_lib import _cpu
+from focal_lib.torch import sigmoid_focal_loss, softmax_focal_loss
+
+WAYS = ["kernels", "chunks", "composed"]
+EPS = torch.finfo(torch.float32).eps
+close = torch.testing.assert_close
+
+
+@pytest.fixture
+def way(request, monkeypatch):
+    take(request.param, monkeypatch)
+    return request.param
+
+
+def take(way, monkeypatch):
+    if way == "kernels" and _cpu._kernels is None:
+        if os.environ.get("CI"):
+            pytest.fail("the kernels were not compiled")
+        pytest.skip("the kernels were not compiled: there was no C compiler")
+    if way != "kernels":
+        monkeypatch.setattr(_cpu, "_kernels", None)
+    if way == "composed":
+        monkeypatch.setattr(focal_lib.torch, "_is_plain", lambda *_: False)
+
+
+def rand(*shape, scale=1.0, seed=0, dtype=torch.float32):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(shape, generator=generator, dtype=dtype) * scale
+
+
+def both(loss, x, *arguments, **options):
+    x = x.detach().requires_grad_()
+    value = loss(x, *arguments, **options)
+    return value.detach(), grad(value, x, torch.ones_like(value))[0]
+
+
+SIZES = [1, 2, 15, 511, 512, 513, 2**16 - 1, 2**16 + 1, 2**17 + 3]
+
+
+@pytest.mark.parametrize("way", ["kernels", "chunks"], indirect=True)
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_sigmoid_is_the_composed_one(way, size, dtype, monkeypatch):
+    x = rand(size, scale=8, dtype=dtype)
+    y = rand(size, seed=1) > 1
+    cases = list(itertools.product((0.25, None), (0.0, 0.3, 1.0, 2.0), ("none", "mean", "sum")))
+    made = [both(sigmoid_focal_loss, x, y, *case) for case in cases]
+    take("composed", monkeypatch)
+    rtol = 100 * torch.finfo(dtype).eps
+    for case, got in zip(cases, made, strict=True):
+        # A sum of many roundings is not the sum of the exact terms.
+        expected = both(sigmoid_focal_loss, x.double(), y, *case)
+        close(got, tuple(v.to(dtype) for v in expected), rtol=rtol, atol=torch.finfo(dtype).tiny)
+
+
+@pytest.mark.parametrize("way", ["kernels", "chunks"], indirect=True)
+@pytest.mark.parametrize("shape", [(1, 2), (7, 3), (300, 511), (3, 70001), (9000, 33), (4, 6, 5)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_softmax_is_the_composed_one(way, shape, dtype, monkeypatch):
+    x = rand(*shape, scale=8, dtype=dtype)
+    t = torch.randint(shape[1], shape[:1] + shape[2:], generator=torch.Generator().manual_seed(2))
+    some = t.where(torch.arange(shape[0]).view(-1, *[1] * (t.ndim - 1)) % 3 > 0, -100)
+    w = rand(shape[1], seed=3).abs()
+    w[0] = 0
+    cases = [
+        (target, weight, {"gamma": gamma, "reduction": reduction})
+        for target, weight, gamma, reduction in itertools.product(
+            (t, some), (None, w), (0.0, 0.3, 2.0), ("none", "mean", "sum")
+        )
+    ]
+    made = [both(softmax_focal_loss, x, *case[:2], **case[2]) for case in cases]
+    take("composed", monkeypatch)
+    rtol = 100 * torch.finfo(dtype).eps
+    for (target, weight, options), got in zip(cases, made, strict=True):
+        expected = both(softmax_focal_loss, x.double(), target, weight, **options)
+        expected = tuple(v.to(dtype) for v in expected)
+        close(got, expected, rtol=rtol, atol=torch.finfo(dtype).tiny, equal_nan=True)
+
+
+@pytest.mark.parametrize("way", WAYS, indirect=True)
+def test_the_gradient_again_and_of_itself(way):
+    """Whoever has written into the first one that was given."""
+    x, y, t = rand(6, 4), rand(6, 4, seed=1) > 0, torch.tensor([0, 1, 2, 3, 0, -100])
+    cases = [(sigmoid_focal_loss, y, r) for r in ("none", "mean")]
+    cases += [(softmax_focal_loss, t, r) for r in ("none", "mean")]
+    for loss, target, reduction in cases:
+        a = x.clone().requires_grad_()
+        value = loss(a, target, reduction=reduction)
+        scale = rand(*value.shape, seed=2)
+        (first,) = grad(value, a, scale, retain_graph=True)
+        expected = first.clone()
+        first.zero_()
+        (second,) = grad(value, a, scale, retain_graph=True)
+        close(second, expected, rtol=0, atol=0)
+        (third,) = grad(value, a, scale, create_graph=True)
+        close(third, expected, rtol=8 * EPS, atol=1e-9)
+        assert grad(third.sum(), a)[0].isfinite().all()
+        again = loss(a, target, reduction=reduction)
+        again.backward(scale)
+        close(a.grad, expected, rtol=0, atol=0)
+        loss(a, target, reduction=reduction).backward(scale)
+        close(a.grad, 2 * expected, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("way", WAYS, indirect=True)
+def test_the_gradient_is_multiplied_by_what_comes_back(way):
+    x, y, t = rand(5, 3), rand(5, 3, seed=1) > 0, torch.tensor([0, 2, 1, 1, 0])
+    for loss, target in ((sigmoid_focal_loss, y), (softmax_focal_loss, t)):
+        _, alone = both(loss, x, target, reduction="mean")
+        a = x.clone().requires_grad_()
+        (a * 3).sum().add(-7 * loss(a, target, reduction="mean")).backward()
+        close(a.grad, 3 - 7 * alone)
+
+
+@pytest.mark.parametrize("way", ["kernels", "chunks"], indirect=True)
+def test_a_changed_input_is_noticed(way):
+    x = rand(5, 3).requires_grad_()
+    h = x * 1
+    value = softmax_focal_loss(h, torch.tensor([0, 2, 1, 1, 0]))
+    grad(value, x, retain_graph=True)
+    with torch.no_grad():
+        h.add_(1)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        grad(value, x)
+
+
+@pytest.mark.parametrize("way", ["kernels", "chunks"], indirect=True)
+def test_what_is_made_in_one_go_is_taken(way, monkeypatch):
+    """The ways above are those taken: the composed form is not called for hard targets."""
+
+    def refuse(*_):
+        raise AssertionError("composed")
+
+    monkeypatch.setattr(focal_lib.torch._composed, "sigmoid", refuse)
+    monkeypatch.setattr(focal_lib.torch._composed, "softmax", refuse)
+    x, y, t = rand(5, 3), rand(5, 3, seed=1) > 0, torch.tensor([0, 2, 1, 1, -100])
+    for dtype in (torch.float32, torch.float64):
+        for target in (y, y.to(dtype), y.int()):
+            both(sigmoid_focal_loss, x.to(dtype), target)
+        both(softmax_focal_loss, x.to(dtype), t)
+        both(softmax_focal_loss, x.to(dtype).t(), t[:3].abs() % 3)
+    for dtype in (torch.float16, torch.bfloat16):
+        sigmoid_focal_loss(x.to(dtype), y)
+        softmax_focal_loss(x.to(dtype), t)
+    with pytest.raises(AssertionError, match="composed"):
+        sigmoid_focal_loss(x, y / 2)
+
+
+@pytest.mark.parametrize("way", ["kernels", "chunks"], indirect=True)
+@pytest.mark.parametrize("threads", [1, 2, 3, 70])
+def test_threads(way, threads):
+    """Any number of threads gives the same gradient, and a value that differs by its summation."""
+    x, y = rand(300, 1001, scale=4), (rand(300, 1001, seed=1) > 1).float()
+    t = torch.arange(300)
+    before = torch.get_num_threads()
+    single = [both(sigmoid_focal_loss, x, y, reduction="mean"), both(softmax_focal_loss, x, t)]
+    try:
+        torch.set_num_threads(threads)
+        several = [both(sigmoid_focal_loss, x, y, reduction="mean"), both(softmax_focal_loss, x, t)]
+    finally:
+        torch.set_num_threads(before)
+    for one, other in zip(single, several, strict=True):
+        close(one[1], other[1], rtol=0 if way == "kernels" else 4 * EPS, atol=0)
+        close(one[0], other[0], rtol=4 * EPS, atol=0)
+
+
+@pytest.mark.parametrize("way", ["kernels", "chunks"], indirect=True)
+@pytest.mark.parametrize("reduction", ["mean", "none"])
+def test_memory(way, reduction):
+    """Beyond the inputs, forward and backward: the gradient, and the loss where it has its size."""
+    x, t = rand(2000, 1000).requires_grad_(), torch.arange(2000) % 1000
+    y = (rand(2000, 1000, seed=1) > 2).float()
+    back = torch.ones_like(y) if reduction == "none" else torch.ones(())
+    for loss, target, grads in (
+        (sigmoid_focal_loss, y, back),
+        (softmax_focal_loss, t, back[:, 0] if reduction == "none" else back),
+    ):
+        x.grad = None
+        with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as run:
+            loss(x, target, reduction=reduction).backward(grads)
+        moves = [e.nbytes() for e in run.profiler.kineto_results.events() if e.name() == "[memory]"]
+        peak = max(itertools.accumulate(moves))
+        bound = 5 + 4 * (reduction == "none" and loss is sigmoid_focal_loss)
+        bound += 2 * (way == "chunks")  # the chunks in use
+        assert 4 * x.numel() <= peak < bound * x.numel(), peak / x.numel()
