@@ -23,7 +23,7 @@ NOTEBOOKS := $(shell sed -n 's|^ *- file: \(chapters/.*[.]ipynb\) *$$|\1|p' _toc
 BOOK := _config.yml _toc.yml references.bib $(wildcard *.md chapters/*.ipynb) \
         $(wildcard theme/*.py theme/*.cjs theme/package-lock.json theme/static/*)
 
-.PHONY: help book serve test notebooks lint anchors lock clean
+.PHONY: help book serve test accuracy bench notebooks lint anchors lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -40,6 +40,12 @@ serve: $(SITE)/.built ## Show the site on localhost; PORT=8000 unless told
 test: .venv/.test $(SITE)/.built ## Run every test, every notebook, and check the site in a browser
 	@$(BIN)/python -m pytest -n 2 --dist loadscope --doctest-modules --nbval --nbval-current-env \
 	  tests focal_lib $(NOTEBOOKS)
+
+accuracy: .venv/.test ## Print how exact the losses are, beside the formulas in common use
+	@$(BIN)/python tests/accuracy.py $(ARGS)
+
+bench: .venv/.peers ## Time the losses on the CPU beside their peers; ARGS="--only softmax" for some
+	@$(BIN)/python benchmarks/speed.py $(ARGS)
 
 notebooks: .venv/.test ## Make every notebook from its .md and execute it; NAMES="focal_loss ..." for some
 	@$(BIN)/python tools/notebooks.py $(NAMES)
@@ -81,11 +87,16 @@ clean: ## Remove all that make has made: the site, .venv, caches
 	@$(NPM) ci --ignore-scripts --loglevel=error
 	@touch $@
 
-.venv/.test: .venv/.book requirements/test.txt requirements/torch.txt pyproject.toml
+.venv/.test: .venv/.book requirements/test.txt requirements/torch.txt pyproject.toml focal_lib/_kernels.c
 	@echo "Installing what the tests need"
 	@$(PIP) install --require-hashes -r requirements/test.txt
 	@$(PIP) install -r requirements/torch.txt
 	@$(PIP) install --no-deps --no-build-isolation --editable .
+	@touch $@
+
+.venv/.peers: .venv/.test requirements/peers.txt
+	@echo "Installing what the benchmark compares with"
+	@$(PIP) install --no-deps -r requirements/peers.txt || echo "It is left out: it did not install"
 	@touch $@
 
 $(SITE)/.built: .venv/.book $(BOOK)

@@ -5,6 +5,7 @@ was made from another; z only carries the derivative. Autograd's own would multi
 which is infinite for gamma < 1 where q has rounded to 0, by 0.
 """
 
+import math
 from typing import Any
 
 import torch
@@ -23,17 +24,18 @@ def softmax(x: Tensor, gamma: float, index: Tensor | None = None) -> Tensor:
 
     In float32 a difference of logits would lose digits.
     """
-    below = exponentials(x.detach())[1]
+    e, below = exponentials(x.detach())
     x = x.double()
-    e = _apply(_Exponentials, x)
+    tiny = torch.finfo(x.dtype).tiny
     if index is None:
-        others = _apply(_Others, e)
+        others = _Others.forward(e)
+        z = x - torch.log(_apply(_Others, _apply(_Exponentials, x)).clamp_min(tiny))
     else:
-        at, classes = index.unsqueeze(-1), torch.arange(x.shape[-1], device=x.device)
-        others = e.masked_fill(at == classes, 0.0).sum(dim=-1)
-        x, e, below = (v.gather(-1, at).squeeze(-1) for v in (x, e, below))
-    z = x - torch.log(others.clamp_min(torch.finfo(x.dtype).tiny))
-    e, others = e.detach(), others.detach()
+        at = index.unsqueeze(-1)
+        is_other = at != torch.arange(x.shape[-1], device=x.device)
+        others = e.where(is_other, 0.0).sum(dim=-1)
+        z, e, below = (v.gather(-1, at).squeeze(-1) for v in (x, e, below))
+        z = z - _apply(_LogSumExp, x, is_other)
     total = e + others
     u = below + torch.log1p(others + (e - 1))  # of the largest, e is 1 and below is 0
     return _focal(z, e / total, others / total, u, gamma)
@@ -80,15 +82,18 @@ class _Focal(torch.autograd.Function):
         power = q.pow(gamma)
         if n == 0:
             return power * u
-        pu = torch.where(p == 0, 0.0, p * u)
         if n == 1:
-            return -power * (q + gamma * pu)
-        change = q - gamma * p  # q^gamma p, differentiated, over q^gamma p
-        bracket = (1 + 2 * gamma) * p * q - gamma * change * pu
+            return -power * (q + gamma * _product(p, u))
+        # Where p is below the normal numbers, so has lost digits, it is near times far.
+        least = -math.log(torch.finfo(p.dtype).tiny)
+        near = torch.where(u > least, math.exp(-least), p)
+        far = torch.exp((least - u).clamp_max(0.0))
+        change = q - gamma * p  # (q^gamma p)' / (q^gamma p)
+        bracket = (1 + 2 * gamma) * near * q - gamma * change * _product(near, u)
         if n == 2:
-            return power * bracket
-        rest = gamma * p * change - (1 + 2 * gamma) * p * p + gamma * (1 + gamma) * p * pu
-        return power * (change * bracket + q * rest)
+            return power * bracket * far
+        rest = gamma * change - (1 + 2 * gamma) * p + gamma * (1 + gamma) * _product(p, u)
+        return power * (change * bracket + q * near * rest) * far
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -101,6 +106,57 @@ class _Focal(torch.autograd.Function):
         if ctx.n == 3:
             raise NotImplementedError("focal_lib: derivatives end with the third")
         return grad * _apply(_Focal, *ctx.saved_tensors, ctx.n + 1), *[None] * 5
+
+
+def _product(p: Tensor, u: Tensor) -> Tensor:
+    """p u, which tends to 0 where u is infinite."""
+    return p * u.clamp_max(torch.finfo(u.dtype).max)
+
+
+class _LogSumExp(torch.autograd.Function):
+    """log sum e^x over some entries of the last axis, the derivative of which is their softmax."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor, some: Tensor) -> Tensor:
+        return x.masked_fill(~some, -torch.inf).logsumexp(dim=-1)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs)
+        ctx.save_for_forward(*inputs)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
+        return grad.unsqueeze(-1) * _apply(_Softmax, *ctx.saved_tensors), None
+
+    @staticmethod
+    def directional(ctx: Any, tangent: Tensor, *_: None) -> Tensor:
+        return (tangent * _apply(_Softmax, *ctx.saved_tensors)).sum(dim=-1)
+
+
+class _Softmax(torch.autograd.Function):
+    """e^x over its sum, for some entries of the last axis; 0 for the others."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor, some: Tensor) -> Tensor:
+        e = exponentials(x)[0].where(some, 0.0)
+        return e / e.sum(dim=-1, keepdim=True).clamp_min(torch.finfo(e.dtype).tiny)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs)
+        ctx.save_for_forward(*inputs)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
+        r = _apply(_Softmax, *ctx.saved_tensors)
+        # From the largest on: r_j (1 - r_j) then comes of the others, not of 1 - r_j.
+        change = grad - grad.gather(-1, r.detach().argmax(dim=-1, keepdim=True))
+        return r * (change - (r * change).sum(dim=-1, keepdim=True)), None
 
 
 class _Exponentials(torch.autograd.Function):
@@ -148,16 +204,20 @@ class _Others(torch.autograd.Function):
 
 
 def _with_jvp(function: Any) -> Any:
-    """The function with derivatives in forward mode: its Jacobian is symmetric, as all are here."""
+    """The function with derivatives in forward mode: but for one the Jacobians are symmetric."""
 
     def jvp(ctx: Any, tangent: Tensor, *_: None) -> Tensor:
         result: Tensor | tuple[Tensor, ...] = function.backward(ctx, tangent)
         return result[0] if isinstance(result, tuple) else result
 
+    jvp = getattr(function, "directional", jvp)
     return type(function.__name__, (function,), {"jvp": staticmethod(jvp)})
 
 
-_WITH_JVP = {function: _with_jvp(function) for function in (_Focal, _Exponentials, _Others)}
+_WITH_JVP = {
+    function: _with_jvp(function)
+    for function in (_Focal, _LogSumExp, _Softmax, _Exponentials, _Others)
+}
 
 
 def _apply(function: Any, *arguments: Any) -> Tensor:

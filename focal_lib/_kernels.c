@@ -62,8 +62,8 @@ INLINE float left_over(float a, float b, float d) {
     return (a - (d - shift)) - (b + shift);
 }
 
-INLINE double sum(const float *v, int count) {
-    float total = 0.0f;
+INLINE double sum(const float *v, int count) { /* in float the small would vanish beside the large */
+    double total = 0.0;
 #pragma omp simd reduction(+ : total)
     for (int i = 0; i < count; i++) total += v[i];
     return total;

@@ -430,8 +430,9 @@ def _can_look(x: Tensor) -> bool:
 def _check_tensor(name: str, value: Any) -> None:
     if not isinstance(value, Tensor):
         raise TypeError(f"{name}: takes a tensor, got {type(value).__name__}")
-    if value.is_complex():
-        raise TypeError(f"{name}: takes a real tensor, got {value.dtype}")
+    if value.is_complex() or value.layout != torch.strided:
+        got = f"{value.dtype}, {value.layout}"
+        raise TypeError(f"{name}: takes a tensor of real numbers, torch.strided, got {got}")
 
 
 def _check_floating(name: str, value: Any) -> None:

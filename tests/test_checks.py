@@ -11,8 +11,10 @@ import pytest
 import torch
 
 import focal_lib
+import focal_lib.estimation
 import focal_lib.numpy
 import focal_lib.torch
+import focal_lib.weights
 
 X = np.array([[0.5, -1.0, 2.0], [1.0, 0.0, -0.5]])
 Y = np.array([[1.0, 0.0, 1.0], [0.0, 0.5, 1.0]])
@@ -43,6 +45,14 @@ GOOD = {
     "sigmoid_focal_loss_hessian": SIGMOID,
     "softmax_focal_loss": SOFTMAX,
     "softmax_focal_loss_gradient": SOFTMAX,
+    "softmax_focal_loss_hessian": SOFTMAX,
+    "inverse_frequency": {"counts": [90, 10]},
+    "effective_number": {"counts": [90, 10], "beta": 0.9},
+    "prior_logit": {"pi": 0.01},
+    "sigmoid_posterior": {"inputs": X, "alpha": 0.25, "gamma": 2.0, "from_logits": True},
+    "sigmoid_score": {"posterior": X, "alpha": 0.25, "gamma": 2.0, "from_logits": True},
+    "softmax_posterior": {"input": X, "weight": np.ones(3), "gamma": 2.0, "from_logits": True},
+    "softmax_score": {"posterior": X, "weight": np.ones(3), "gamma": 2.0, "from_logits": True},
 }
 NOT_A_NUMBER = [("2", TypeError), (True, TypeError), (1j, TypeError), ([2.0], TypeError)]
 NOT_AN_ARRAY = [(None, TypeError), ("0.5", TypeError), (object(), TypeError)]
@@ -57,6 +67,9 @@ NOT_GAMMA = [(None, TypeError), (-1e-9, ValueError), (-1, ValueError), (INF, Val
 NOT_GAMMA += [(NAN, ValueError), *NOT_A_NUMBER]
 NOT_ALPHA = [(-0.5, ValueError), (-1.0001, ValueError), (1.5, ValueError), (2, ValueError)]
 NOT_ALPHA += [(NAN, ValueError), *NOT_A_NUMBER]
+NOT_COUNTS = [(n, ValueError) for n in ([5, 0], [5, -1], [5, NAN], [5, INF], [], 5, [[5, 5]])]
+NOT_COUNTS += [(n, TypeError) for n in (None, "5", [5, "5"], [5, 5j], [True, False])]
+NOT_BETWEEN = [(0.0 - 1e-9, ValueError), (1.0, ValueError), (NAN, ValueError), *NOT_A_NUMBER]
 NOT_LOGITS = [*NOT_AN_ARRAY, (X * 1j, TypeError), (X > 0, TypeError)]
 
 # What each argument does not take.
@@ -147,14 +160,35 @@ BAD = {
     ],
 }
 
-LIBRARIES = {"numpy": focal_lib.numpy, "torch": focal_lib.torch}
+BAD |= {
+    "posterior": NOT_LOGITS,
+    "counts": NOT_COUNTS,
+    "beta": NOT_BETWEEN,
+    "pi": [(0.0, ValueError), *NOT_BETWEEN],
+    "from_logits": [(None, TypeError), (1, TypeError), ("yes", TypeError)],
+}
+# What one function does not take though others do.
+ALSO_BAD = {
+    ("sigmoid_posterior", "alpha"): [(0, ValueError), (1.0, ValueError)],  # not to be undone
+    ("sigmoid_score", "alpha"): [(0, ValueError), (1.0, ValueError)],
+    ("softmax_posterior", "weight"): [(np.array([1.0, 0.0, 1.0]), ValueError)],
+    ("softmax_score", "weight"): [(np.array([1.0, 0.0, 1.0]), ValueError)],
+    ("softmax_score", "posterior"): BAD["input"],
+}
+
+LIBRARIES = {
+    "numpy": focal_lib.numpy,
+    "torch": focal_lib.torch,
+    "weights": focal_lib.weights,
+    "estimation": focal_lib.estimation,
+}
 CASES = [
     pytest.param(library, name, argument, value, error, id=f"{library}-{name}-{argument}-{i}")
     for library, module in LIBRARIES.items()
     for name, good in GOOD.items()
     if hasattr(module, name)
     for argument in good
-    for i, (value, error) in enumerate(BAD[argument])
+    for i, (value, error) in enumerate(BAD[argument] + ALSO_BAD.get((name, argument), []))
 ]
 
 
@@ -196,7 +230,7 @@ def test_the_table_has_every_public_function(library):
         assert function.__doc__
 
 
-@pytest.mark.parametrize("library", LIBRARIES)
+@pytest.mark.parametrize("library", ["numpy", "torch"])
 def test_the_error_shows_the_value(library):
     for argument, value, shown in (
         ("target", np.array([0, 17]), "17"),
@@ -209,7 +243,7 @@ def test_the_error_shows_the_value(library):
             call(library, "softmax_focal_loss", {**SOFTMAX, argument: value})
 
 
-@pytest.mark.parametrize("library", LIBRARIES)
+@pytest.mark.parametrize("library", ["numpy", "torch"])
 def test_probabilities_cannot_be_left_out_by_an_index(library):
     arguments = {**SOFTMAX, "target": Y / 2, "ignore_index": 1}
     with pytest.raises(ValueError, match=r"^ignore_index: takes .*, got 1$"):
@@ -256,6 +290,30 @@ def test_tensors_stay_where_they_are():
         focal_lib.torch.softmax_focal_loss(x, elsewhere)
     with pytest.raises(ValueError, match=r"^weight: takes a tensor on cpu, got one on meta"):
         focal_lib.torch.softmax_focal_loss(x, t, elsewhere[0])
+
+
+@pytest.mark.parametrize(
+    ("name", "argument"),
+    [
+        ("sigmoid_focal_loss", "inputs"),
+        ("sigmoid_focal_loss", "targets"),
+        ("softmax_focal_loss", "input"),
+        ("softmax_focal_loss", "target"),
+        ("softmax_focal_loss", "weight"),
+        ("focal_loss", "p_t"),
+        ("target_probability", "p"),
+        ("target_probability", "y"),
+    ],
+)
+def test_only_dense_tensors(name, argument):
+    good = {
+        k: torch.as_tensor(v) if k in BAD and isinstance(v, np.ndarray) else v
+        for k, v in GOOD[name].items()
+    }
+    tensor = torch.as_tensor(GOOD[name][argument])
+    for value in (tensor.to_sparse(), tensor.numpy(), tensor.tolist()):
+        with pytest.raises(TypeError, match=rf"^{argument}: takes .*, got "):
+            getattr(focal_lib.torch, name)(**{**good, argument: value})
 
 
 def test_ragged_lists():

@@ -615,7 +615,7 @@ def test_checkpointed(loss, reentrant):
 @LOSSES
 def test_traced(loss):
     x = rand(5, 3)
-    traced = proxy_tensor.make_fx(torch.func.grad(loss))(x)
+    traced = proxy_tensor.make_fx(lambda x: torch.func.grad(loss)(x))(x)
     close(traced(-x), value_and_gradient(loss, -x)[1])
 
 
