@@ -1,9 +1,10 @@
-"""The losses of plain CPU tensors with hard targets, each made together with its gradient.
+"""The losses of plain CPU tensors, each made together with its gradient.
 
 The gradient is the only thing of the size of the logits that is allocated. float32 is done by
-`_kernels.c`, where that could be compiled when the package was installed; all else by torch's
-operations, in chunks that stay in the cache. Both functions return None where they do not serve: a
-loss that is not finite, or a target that is not hard.
+`_kernels.c`, where that could be compiled when the package was installed; all else with hard
+targets by torch's operations, in chunks that stay in the cache. Half types are taken as float32,
+and so is their gradient. Both functions return None where they do not serve: soft targets without
+the kernels, bad ones, and a loss that is not finite.
 """
 
 import ctypes
@@ -32,12 +33,12 @@ def sigmoid(
         return None  # a target would be rounded
     x, y = x.detach().contiguous(), y.contiguous()
     loss = torch.empty(x.shape, dtype=dtype) if reduction == "none" else None
-    gradient = torch.empty_like(x) if grad else None
+    gradient = torch.empty(x.shape, dtype=dtype) if grad else None
     share = 1 / x.numel() if reduction == "mean" else 1.0
-    if _kernels is not None and x.dtype == torch.float32:
-        tensors = (x, y.float(), loss, gradient)  # named, so that they live until the call is over
-        sizes = (x.numel(), *weights, gamma, share, _threads(x))
-        total = _kernels.focal_sigmoid(*map(_pointer, tensors), *sizes)
+    if _kernels is not None and dtype == torch.float32:
+        tensors = (x.float(), y.float(), loss, gradient)  # named, to live until the call is over
+        numbers = (x.numel(), *weights, gamma, share, _threads(x))
+        total = _kernels.focal_sigmoid(*map(_pointer, tensors), *numbers)
     else:
         total = 0.0
         for start in range(0, x.numel(), _CHUNK):
@@ -61,15 +62,17 @@ def sigmoid(
 
 def softmax(
     x: Tensor,
-    index: Tensor,
+    index: Tensor | None,
     kept: Tensor | None,
+    y: Tensor | None,
     weight: Tensor | None,
     gamma: float,
+    smoothing: float,
     reduction: str,
     divisor: float,
     grad: bool,
 ) -> list[Tensor] | None:
-    """As `sigmoid`, for class indices of which some may not be kept.
+    """As `sigmoid`, for class indices, of which some may not be kept, or probabilities y.
 
     With e_j = e^(x_j - m) for some m, S the sum of all but e_t, p = e_t / (e_t + S),
     q = S / (e_t + S), u = -log p and G = w_t q^gamma (q + gamma p u)::
@@ -78,20 +81,29 @@ def softmax(
     """
     axis = min(x.ndim - 1, 1)
     dtype = torch.promote_types(x.dtype, torch.float32)
+    use_kernels = _kernels is not None and dtype == torch.float32
+    if not use_kernels and (index is None or smoothing):
+        return None
     x = x.detach().movedim(axis, -1)
     shape, classes = x.shape, x.shape[-1]
-    rows, index = x.reshape(-1, classes).contiguous(), index.reshape(-1, 1)
-    loss = torch.empty(len(index), dtype=dtype) if reduction == "none" else None
-    gradient = torch.empty_like(rows) if grad else None
-    share = 1 / divisor if reduction == "mean" else 1.0
-    factor = None if weight is None else weight.detach().double()[index]
+    rows = x.reshape(-1, classes)
+    index = None if index is None else index.reshape(-1, 1)
     kept = None if kept is None else kept.reshape(-1, 1)
-    if _kernels is not None and dtype == torch.float32:
-        index = index if kept is None else torch.where(kept, index, -1)
-        tensors = (rows.float(), index.contiguous(), factor, loss, gradient)
-        sizes = (*rows.shape, gamma, share, _threads(rows))
-        total = _kernels.focal_softmax(*map(_pointer, tensors), *sizes)
-    else:
+    w = None if weight is None else weight.detach().double().contiguous()
+    loss = torch.empty(len(rows), dtype=dtype) if reduction == "none" else None
+    gradient = torch.empty(rows.shape, dtype=dtype) if grad else None
+    share = 1 / divisor if reduction == "mean" else 1.0
+    if _kernels is not None and use_kernels:
+        if y is not None:
+            if torch.promote_types(y.dtype, dtype) != dtype:
+                return None  # a target would be rounded
+            y = y.movedim(axis, -1).float().contiguous()
+        if index is not None:
+            index = (index if kept is None else torch.where(kept, index, -1)).contiguous()
+        tensors = (rows.float().contiguous(), index, y, w, loss, gradient)
+        numbers = (*rows.shape, smoothing, gamma, share, _threads(rows))
+        total = _kernels.focal_softmax(*map(_pointer, tensors), *numbers)
+    elif index is not None:
         total = 0.0
         size = max(1, _CHUNK // classes)
         for start in range(0, len(rows), size):
@@ -110,7 +122,7 @@ def softmax(
                 others = e.scatter_(1, t, 0.0).sum(dim=1, keepdim=True)
                 u = below.gather(1, t) + torch.log1p(others + (e_t - 1))
             p, q = e_t / (e_t + others), others / (e_t + others)
-            power = q.pow(gamma) if factor is None else q.pow(gamma) * factor[part]
+            power = q.pow(gamma) if w is None else q.pow(gamma) * w[t]
             power = power if kept is None else power * kept[part]
             value = power * u
             total += value.sum().item()
@@ -153,7 +165,7 @@ def _load() -> ctypes.CDLL | None:
     pointer, count, real = ctypes.c_void_p, ctypes.c_int64, ctypes.c_double
     for function, arguments in (
         (kernels.focal_sigmoid, [pointer] * 4 + [count] + [real] * 4),
-        (kernels.focal_softmax, [pointer] * 5 + [count] * 2 + [real] * 2),
+        (kernels.focal_softmax, [pointer] * 6 + [count] * 2 + [real] * 3),
     ):
         function.argtypes, function.restype = [*arguments, ctypes.c_int], real
     return kernels

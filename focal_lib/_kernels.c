@@ -1,9 +1,10 @@
-/* The focal losses of float32 logits with hard targets, and their gradients, in one pass over memory.
+/* The focal losses of float32 logits, and their gradients, in one pass over memory.
 
    focal_lib.torch calls these functions through ctypes where the package could compile them when it
    was installed, and computes the same without them elsewhere. Each divides its work among threads,
    writes the losses and the gradient if it is given room for them, and returns the sum of the
-   losses: NaN if a number is not finite or a target not hard, which the caller then handles.
+   losses: NaN if a logit or a loss is not finite or a target is not in [0, 1], which the caller
+   then handles.
 
    Differences of logits are exact (a rounded one, and what the rounding left) and every function of
    them is good to about an eps. So this must not be compiled with -ffast-math. */
@@ -11,6 +12,7 @@
 #include <math.h>
 #include <pthread.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
 
 #if defined(__x86_64__) && defined(__linux__) && defined(__GNUC__) && !defined(__clang__)
@@ -72,12 +74,12 @@ INLINE double sum(const float *v, int count) { /* in float the small would vanis
 /* --- Threads ---------------------------------------------------------------------------------- */
 
 typedef struct {
-    const float *x, *y;
-    const int64_t *index;
-    const double *factor;
-    float *loss, *gradient;
-    int64_t begin, end, classes;
-    double positive, negative, gamma, share, total;
+    const float *x, *y;          /* logits; targets, of the same shape */
+    const int64_t *index;        /* or the class of each row, < 0 if ignored */
+    const double *weight;        /* of each class, or NULL */
+    float *loss, *gradient;      /* room for them, or NULL */
+    int64_t begin, end, classes; /* what this thread is to do */
+    double positive, negative, smoothing, gamma, share, total;
 } Job;
 
 static double run(void *(*work)(void *), const Job *whole, int64_t count, int threads) {
@@ -102,37 +104,46 @@ static double run(void *(*work)(void *), const Job *whole, int64_t count, int th
 
 /* --- Sigmoid ---------------------------------------------------------------------------------- */
 
-/* With s = 2y - 1, z = s x, p = sigma(z), q = sigma(-z), u = -log p:
-   loss = alpha_t q^gamma u, gradient = -s alpha_t q^gamma (q + gamma p u). */
+/* e^(-gamma v), for v = a + b in two parts, 0 <= a and 0 <= b <= log 2. */
+INLINE float decay(double gamma, float a, float b) {
+    const float g = (float)gamma, rest_of_g = (float)(gamma - g);
+    float ga = g * a, gb = g * b, sum = ga + gb;
+    float left = left_over(ga, -gb, sum) + fmaf(g, a, -ga) + fmaf(g, b, -gb);
+    return exponential(-sum, -fmaf(rest_of_g, a + b, left));
+}
+
+/* With p = sigma(x), q = sigma(-x), u = -log p and v = -log q:
+   loss = positive y q^gamma u + negative (1 - y) p^gamma v,
+   gradient = negative (1 - y) p^gamma (p + gamma q v) - positive y q^gamma (q + gamma p u).
+   With hard targets one of the two terms is computed: that of z = x or -x. */
 INLINE double sigmoid_block(const Job *job, const float *x, const float *y, int count, int power,
-                            float *loss, float *gradient) {
-    const float gamma = (float)job->gamma, gamma_left = (float)(job->gamma - gamma);
+                            int soft, float *loss, float *gradient) {
+    const float gamma = (float)job->gamma, share = (float)job->share;
     const float positive = (float)job->positive, negative = (float)job->negative;
-    const float share = (float)job->share;
-    int soft = 0;
     for (int i = 0; i < count; i++) {
-        soft |= y[i] * y[i] != y[i];
-        float minus_s = 1.0f - 2.0f * y[i];
-        float minus_z = minus_s * x[i];
-        float e = exponential(-fabsf(x[i]), 0.0f);
+        float z = soft || y[i] > 0.5f ? x[i] : -x[i];
+        float e = exponential(-fabsf(z), 0.0f);
         float l = log_one_plus(e);
         float large = 1.0f / (1.0f + e), small = e * large;
-        float p = minus_z < 0.0f ? large : small, q = minus_z < 0.0f ? small : large;
-        float u = (minus_z > 0.0f ? minus_z : 0.0f) + l;
-        float factor;
-        if (power >= 0) {
-            factor = power == 0 ? 1.0f : power == 1 ? q : q * q;
-        } else { /* e^(gamma log q), gamma log q in two parts */
-            float z = minus_z < 0.0f ? -minus_z : 0.0f;
-            float a = gamma * z, b = gamma * l, h = a + b;
-            float rest = left_over(a, -b, h) + fmaf(gamma, z, -a) + fmaf(gamma, l, -b);
-            factor = exponential(-h, -fmaf(gamma_left, z + l, rest));
+        float p = z > 0.0f ? large : small, q = z > 0.0f ? small : large;
+        float above = z > 0.0f ? z : 0.0f, below = z > 0.0f ? 0.0f : -z;
+        float factor = power == 0 ? 1.0f : power == 1 ? q : power == 2 ? q * q
+                                         : decay(job->gamma, above, l);
+        factor *= soft ? positive * y[i] : y[i] > 0.5f ? positive : negative;
+        loss[i] = factor * (below + l) + 0.0f * x[i]; /* NaN if x is infinite */
+        gradient[i] = -factor * (q + gamma * p * (below + l));
+        if (soft) {
+            factor = power == 0 ? 1.0f : power == 1 ? p : power == 2 ? p * p
+                                       : decay(job->gamma, below, l);
+            factor *= negative * (1.0f - y[i]);
+            loss[i] += factor * (above + l);
+            gradient[i] += factor * (p + gamma * q * (above + l));
+        } else {
+            gradient[i] = y[i] > 0.5f ? gradient[i] : -gradient[i];
         }
-        factor *= y[i] > 0.5f ? positive : negative;
-        gradient[i] = factor * (q + gamma * p * u) * minus_s * share;
-        loss[i] = factor * u + 0.0f * minus_z;
+        gradient[i] *= share;
     }
-    return soft ? NAN : sum(loss, count);
+    return sum(loss, count);
 }
 
 VECTORS static void *sigmoid_work(void *argument) {
@@ -142,10 +153,18 @@ VECTORS static void *sigmoid_work(void *argument) {
     for (int64_t i = job->begin; i < job->end; i += BLOCK) {
         const int count = job->end - i < BLOCK ? (int)(job->end - i) : BLOCK;
         const float *x = job->x + i, *y = job->y + i;
-        if (job->gamma == 2.0) job->total += sigmoid_block(job, x, y, count, 2, loss, gradient);
-        else if (job->gamma == 1.0) job->total += sigmoid_block(job, x, y, count, 1, loss, gradient);
-        else if (job->gamma == 0.0) job->total += sigmoid_block(job, x, y, count, 0, loss, gradient);
-        else job->total += sigmoid_block(job, x, y, count, -1, loss, gradient);
+        int soft = 0, wrong = 0;
+        for (int k = 0; k < count; k++) {
+            soft |= y[k] != 0.0f && y[k] != 1.0f;
+            wrong |= !(y[k] >= 0.0f && y[k] <= 1.0f);
+        }
+#define TERM(power, soft) sigmoid_block(job, x, y, count, power, soft, loss, gradient)
+        if (soft) job->total += job->gamma == 2.0 ? TERM(2, 1) : TERM(-1, 1);
+        else if (job->gamma == 2.0) job->total += TERM(2, 0);
+        else if (job->gamma == 1.0) job->total += TERM(1, 0);
+        else if (job->gamma == 0.0) job->total += TERM(0, 0);
+        else job->total += TERM(-1, 0);
+        if (wrong) job->total = NAN;
         if (job->loss) memcpy(job->loss + i, loss, count * sizeof(float));
         if (job->gradient) memcpy(job->gradient + i, gradient, count * sizeof(float));
     }
@@ -161,60 +180,130 @@ double focal_sigmoid(const float *x, const float *y, float *loss, float *gradien
 
 /* --- Softmax ---------------------------------------------------------------------------------- */
 
-/* With e_j = e^(x_j - max x), S the sum of all but e_t, p = e_t / (e_t + S), q = S / (e_t + S):
-   loss = w q^gamma u, G = w q^gamma (q + gamma p u), gradient_t = -G, gradient_j = G e_j / S. */
-VECTORS static void *softmax_work(void *argument) {
-    Job *job = argument;
+INLINE float maximum(const float *x, int64_t count) {
+    float largest = x[0];
+#pragma omp simd reduction(max : largest)
+    for (int64_t j = 0; j < count; j++) largest = x[j] > largest ? x[j] : largest;
+    return largest;
+}
+
+/* e^(x - largest); NaN where a logit is NaN or +inf. */
+INLINE void exponentials(const float *restrict x, float largest, float *restrict e, int count) {
+    for (int j = 0; j < count; j++) {
+        float d = x[j] - largest, left = left_over(x[j], largest, d);
+        e[j] = exponential(d, d > -150.0f ? left : 0.0f);
+    }
+}
+
+/* A class index t. With e_j = e^(x_j - max x), S the sum of all but e_t, p = e_t / (e_t + S),
+   q = S / (e_t + S), u = -log p and G = w_t q^gamma (q + gamma p u):
+   loss = w_t q^gamma u, gradient_t = -G, gradient_j = G e_j / S. */
+INLINE double hard_row(const Job *job, const float *x, int64_t t, float *gradient) {
     const int64_t classes = job->classes;
     const double gamma = job->gamma;
+    const float largest = maximum(x, classes);
     float scratch[BLOCK];
-    job->total = 0.0;
-    for (int64_t i = job->begin; i < job->end; i++) {
-        const float *x = job->x + i * classes;
-        float *gradient = job->gradient ? job->gradient + i * classes : NULL;
-        const int64_t t = job->index[i];
-        if (t < 0) { /* ignored */
-            if (gradient) memset(gradient, 0, classes * sizeof(float));
-            if (job->loss) job->loss[i] = 0.0f;
-            continue;
+    double others = 0.0;
+    for (int64_t j = 0; j < classes; j += BLOCK) {
+        const int count = classes - j < BLOCK ? (int)(classes - j) : BLOCK;
+        float *e = gradient ? gradient + j : scratch;
+        exponentials(x + j, largest, e, count);
+        if (j <= t && t < j + count) e[t - j] *= 0.0f; /* NaN stays */
+        others += sum(e, count);
+    }
+    const double d_t = (double)x[t] - largest, e_t = exp(d_t), all = e_t + others;
+    const double p = e_t / all, q = others / all;
+    const double u = d_t == 0.0 ? log1p(others) : log(all) - d_t;
+    const double factor = (job->weight ? job->weight[t] : 1.0) * (gamma == 2.0 ? q * q : pow(q, gamma));
+    if (gradient) {
+        const double slope = factor * (q + gamma * p * u) * job->share;
+        const float scale = others > 0.0 ? (float)(slope / others) : 0.0f;
+        for (int64_t j = 0; j < classes; j++) gradient[j] *= scale;
+        gradient[t] = (float)-slope;
+    }
+    return factor * u;
+}
+
+/* Every class c with the factor a_c = w_c y_c. With e, T the sum of e, p_c = e_c / T, o_c = p_c / q_c
+   and u_c = -log p_c: loss = sum_c a_c q_c^gamma u_c and, with h_c = a_c q_c^gamma (1 + gamma o_c u_c),
+   gradient_j = p_j (sum of the other h) - q_j h_j. The largest logit is done apart, in double, since
+   its q may be small: then q is the sum of the others, and so is its sum of the other h. */
+INLINE double soft_row(const Job *job, const float *x, const float *y, int64_t t, float *gradient,
+                       float *restrict e, float *restrict h, int power) {
+    const int64_t classes = job->classes;
+    const double gamma = job->gamma, even = job->smoothing / classes, given = 1.0 - job->smoothing;
+    const float largest = maximum(x, classes);
+    int64_t top = 0;
+    while (top < classes - 1 && x[top] != largest) top++;
+    double rest = 0.0, others = 0.0, loss = 0.0;
+    float each[BLOCK];
+    for (int64_t j = 0; j < classes; j += BLOCK) {
+        const int count = classes - j < BLOCK ? (int)(classes - j) : BLOCK;
+        exponentials(x + j, largest, e + j, count);
+        if (j <= top && top < j + count) e[top] *= 0.0f;
+        rest += sum(e + j, count);
+        for (int k = 0; k < count; k++) h[j + k] = (float)((y ? given * y[j + k] : 0.0) + even);
+    }
+    if (t >= 0) h[t] = (float)(given + even);
+    if (job->weight) for (int64_t j = 0; j < classes; j++) h[j] *= (float)job->weight[j];
+    const double factor = h[top], total = 1.0 + rest, log_total = log1p(rest);
+    h[top] = 0.0f;
+    for (int64_t j = 0; j < classes; j += BLOCK) {
+        const int count = classes - j < BLOCK ? (int)(classes - j) : BLOCK;
+        for (int k = 0; k < count; k++) {
+            float o = e[j + k] / ((float)total - e[j + k]);
+            float u = (largest - x[j + k]) + (float)log_total;
+            float q = 1.0f / (1.0f + o);
+            float value = h[j + k] * (power == 2 ? q * q : decay(gamma, 0.0f, log_one_plus(o)));
+            each[k] = value * u;
+            h[j + k] = value * (1.0f + (float)gamma * o * u);
         }
-        float largest = x[0];
-#pragma omp simd reduction(max : largest)
-        for (int64_t j = 0; j < classes; j++) largest = x[j] > largest ? x[j] : largest;
-        double others = 0.0;
-        for (int64_t j = 0; j < classes; j += BLOCK) {
-            const int count = classes - j < BLOCK ? (int)(classes - j) : BLOCK;
-            const float *restrict from = x + j;
-            float *restrict e = gradient ? gradient + j : scratch;
-            for (int k = 0; k < count; k++) {
-                float d = from[k] - largest, left = left_over(from[k], largest, d);
-                e[k] = exponential(d, d > -150.0f ? left : 0.0f);
-            }
-            if (j <= t && t < j + count) e[t - j] = 0.0f * e[t - j]; /* NaN stays */
-            others += sum(e, count);
+        loss += sum(each, count);
+        others += sum(h + j, count);
+    }
+    const double p = 1.0 / total, q = rest / total, u = log_total;
+    const double value = factor * pow(q, gamma);
+    const double h_top = value * (1.0 + gamma * p * (rest > 0.0 ? u / q : 1.0));
+    if (gradient) {
+        const float all = (float)(others + h_top), over = (float)(1.0 / total), share = (float)job->share;
+        for (int64_t j = 0; j < classes; j++) {
+            float o = (float)total - e[j];
+            gradient[j] = (e[j] * (all - h[j]) - o * h[j]) * over * share;
         }
-        const double d_t = (double)x[t] - largest;
-        const double e_t = exp(d_t), all = e_t + others;
-        const double p = e_t / all, q = others / all;
-        const double u = d_t == 0.0 ? log1p(others) : log(all) - d_t;
-        double factor = gamma == 2.0 ? q * q : pow(q, gamma);
-        if (job->factor) factor *= job->factor[i];
-        const double loss = factor * u, slope = factor * (q + gamma * p * u) * job->share;
+        gradient[top] = (float)((p * others - q * h_top) * job->share);
+    }
+    return loss + value * u;
+}
+
+VECTORS static void *softmax_work(void *argument) {
+    Job *job = argument;
+    const int soft = job->y || job->smoothing > 0.0;
+    float *scratch = soft ? malloc(2 * job->classes * sizeof(float)) : NULL;
+    job->total = soft && !scratch ? NAN : 0.0;
+    for (int64_t i = job->begin; i < job->end && (scratch || !soft); i++) {
+        const float *x = job->x + i * job->classes, *y = job->y ? job->y + i * job->classes : NULL;
+        float *gradient = job->gradient ? job->gradient + i * job->classes : NULL;
+        const int64_t t = job->index ? job->index[i] : -1;
+        double loss = 0.0;
+#define ROW(power) soft_row(job, x, y, t, gradient, scratch, scratch + job->classes, power)
+        if (job->index && t < 0) { /* ignored */
+            if (gradient) memset(gradient, 0, job->classes * sizeof(float));
+        } else if (soft) {
+            loss = job->gamma == 2.0 ? ROW(2) : ROW(-1);
+        } else {
+            loss = hard_row(job, x, t, gradient);
+        }
         job->total += loss;
         if (job->loss) job->loss[i] = (float)loss;
-        if (gradient) {
-            const float scale = others > 0.0 ? (float)(slope / others) : 0.0f;
-            for (int64_t j = 0; j < classes; j++) gradient[j] *= scale;
-            gradient[t] = (float)-slope;
-        }
     }
+    free(scratch);
     return NULL;
 }
 
-double focal_softmax(const float *x, const int64_t *index, const double *factor, float *loss,
-                     float *gradient, int64_t count, int64_t classes, double gamma, double share,
-                     int threads) {
-    Job job = {.x = x, .index = index, .factor = factor, .loss = loss, .gradient = gradient,
-               .classes = classes, .gamma = gamma, .share = share};
+double focal_softmax(const float *x, const int64_t *index, const float *y, const double *weight,
+                     float *loss, float *gradient, int64_t count, int64_t classes, double smoothing,
+                     double gamma, double share, int threads) {
+    Job job = {.x = x, .index = index, .y = y, .weight = weight, .loss = loss, .gradient = gradient,
+               .classes = classes, .smoothing = smoothing, .gamma = gamma, .share = share};
     return run(softmax_work, &job, count, threads);
 }

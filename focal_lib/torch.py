@@ -226,12 +226,15 @@ def softmax_focal_loss(
     def made(
         input: Tensor, target: Tensor, weight: Tensor | None, grad: bool
     ) -> list[Tensor] | None:
-        if index is None or smoothing or classes == 1:
+        if classes == 1:
             return None
-        divisor = float(_total_weight(index, kept, weight)) if reduction == "mean" else 1.0
+        y, divisor = (target, target.numel() / classes) if soft else (None, 1.0)
+        if index is not None and reduction == "mean":
+            divisor = float(_total_weight(index, kept, weight))
         if divisor == 0:
             return None
-        return _cpu.softmax(input, index, kept, weight, exponent, reduction, divisor, grad)
+        options = (weight, exponent, smoothing, reduction, divisor, grad)
+        return _cpu.softmax(input, index, kept, y, *options)
 
     plain = _is_plain(input, target, weight)
     return _loss(made if plain else None, composed, input, target, weight)
@@ -312,8 +315,7 @@ def _is_plain(x: Tensor, *others: Tensor | None) -> bool:
             return False
         if forward_ad.unpack_dual(t)[1] is not None:  # type: ignore[no-untyped-call]
             return False
-    # The gradient of a half type must be multiplied by what comes back before it is rounded.
-    return x.numel() > 0 and not (x.dtype in _HALF and _wants_gradient(x))
+    return x.numel() > 0
 
 
 def _wants_gradient(x: Tensor) -> bool:
@@ -328,7 +330,8 @@ def _loss(
 ) -> Tensor:
     """The loss as it is made together with its gradient, if that serves; else the composed one."""
     grad = _wants_gradient(x)
-    result = None if made is None else made(x, *others, grad)
+    # The gradient of a half type is made when it is known what it is multiplied by: it is rounded.
+    result = None if made is None else made(x, *others, grad and x.dtype not in _HALF)
     if result is None:
         return composed(x, *others)
     if result[0].dtype != x.dtype:
@@ -344,7 +347,7 @@ class _WithGradient(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, result: list[Tensor], *arguments: Any) -> Tensor:
-        loss, ctx.gradient = result
+        loss, ctx.gradient = result if len(result) == 2 else (result[0], None)
         ctx.made, ctx.composed, *tensors = arguments
         ctx.save_for_backward(*tensors)
         return loss
@@ -354,10 +357,9 @@ class _WithGradient(torch.autograd.Function):
         # The gradient is given away, as a copy of it would double the memory, and made again where
         # it is asked for again. Its own derivative needs the composed form.
         gradient, ctx.gradient = ctx.gradient, None
+        x = ctx.saved_tensors[0]
         if torch.is_grad_enabled():
-            with torch.enable_grad():
-                loss = ctx.composed(*ctx.saved_tensors)
-            x = ctx.saved_tensors[0]
+            loss = ctx.composed(*ctx.saved_tensors)
             (gradient,) = torch.autograd.grad(loss, x, grad, create_graph=True)
         else:
             if gradient is None:
@@ -366,6 +368,7 @@ class _WithGradient(torch.autograd.Function):
                 gradient.mul_(grad if grad.shape == gradient.shape else grad.unsqueeze(1))
             elif grad.item() != 1:
                 gradient.mul_(grad)
+            gradient = gradient.to(x.dtype)
         return None, None, None, gradient, *[None] * (len(ctx.needs_input_grad) - 4)
 
 

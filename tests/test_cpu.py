@@ -88,6 +88,31 @@ def test_softmax_is_the_composed_one(way, shape, dtype, monkeypatch):
         close(got, expected, rtol=rtol, atol=torch.finfo(dtype).tiny, equal_nan=True)
 
 
+@pytest.mark.parametrize("shape", [(1, 2), (7, 3), (300, 511), (3, 70001), (4, 6, 5)])
+def test_soft_targets_are_the_composed_ones(shape, monkeypatch):
+    take("kernels", monkeypatch)
+    x, y = rand(*shape, scale=8), torch.softmax(rand(*shape, seed=1, scale=4), 1)
+    y[0] = y[0].round()
+    t = torch.randint(shape[1], shape[:1] + shape[2:], generator=torch.Generator().manual_seed(2))
+    some = t.where(torch.arange(shape[0]).view(-1, *[1] * (t.ndim - 1)) % 3 > 0, -100)
+    w = rand(shape[1], seed=3).abs()
+    cases = [
+        (softmax_focal_loss, (target, weight), {"gamma": gamma, "label_smoothing": smoothing})
+        for target, weight, gamma, smoothing in itertools.product(
+            (t, some, y), (None, w), (0.0, 0.3, 2.0), (0.0, 0.1, 1.0)
+        )
+    ]
+    cases += [(sigmoid_focal_loss, (y, a, g), {}) for a in (None, 0.3) for g in (0.0, 0.3, 2.0)]
+    cases = [(*case[:2], {**case[2], "reduction": r}) for case in cases for r in ("none", "mean")]
+    made = [both(loss, x, *arguments, **options) for loss, arguments, options in cases]
+    take("composed", monkeypatch)
+    for (loss, arguments, options), got in zip(cases, made, strict=True):
+        expected = both(loss, x.double(), *arguments, **options)
+        close(got[0], expected[0].float(), rtol=100 * EPS, atol=1e-37, equal_nan=True)
+        # the gradients by the classes cancel: the accuracy grid has their sizes
+        close(got[1], expected[1].float(), rtol=1e-4, atol=1e-5 * expected[1].abs().max().item())
+
+
 @pytest.mark.parametrize("way", WAYS, indirect=True)
 def test_the_gradient_again_and_of_itself(way):
     """Whoever has written into the first one that was given."""
@@ -151,10 +176,19 @@ def test_what_is_made_in_one_go_is_taken(way, monkeypatch):
         both(softmax_focal_loss, x.to(dtype), t)
         both(softmax_focal_loss, x.to(dtype).t(), t[:3].abs() % 3)
     for dtype in (torch.float16, torch.bfloat16):
-        sigmoid_focal_loss(x.to(dtype), y)
-        softmax_focal_loss(x.to(dtype), t)
-    with pytest.raises(AssertionError, match="composed"):
-        sigmoid_focal_loss(x, y / 2)
+        both(sigmoid_focal_loss, x.to(dtype), y)
+        both(softmax_focal_loss, x.to(dtype), t)
+    soft = [
+        lambda: both(sigmoid_focal_loss, x, y / 2),
+        lambda: both(softmax_focal_loss, x, x.sigmoid()),
+        lambda: both(softmax_focal_loss, x, t, label_smoothing=0.1),
+    ]
+    for call in soft:
+        if way == "kernels":
+            call()
+        else:
+            with pytest.raises(AssertionError, match="composed"):
+                call()
 
 
 @pytest.mark.parametrize("way", ["kernels", "chunks"], indirect=True)
