@@ -1,21 +1,13 @@
 """The losses on torch tensors, on CPU and CUDA, with first and second derivatives in closed form.
 
 The names, arguments and errors are those of `focal_lib.numpy`. Results have the dtype and the
-device of the first argument; half types (float16, bfloat16) are computed in float32 and rounded
+device of the first argument; half types (float16, bfloat16) are computed in a wider one and rounded
 once, or left in float32 under autocast. Values are checked on the CPU only: on CUDA a look at a
 value would stall the device. Shapes, types and settings are checked everywhere.
 
-What differs from torchvision.ops.sigmoid_focal_loss and torch.nn.functional.cross_entropy:
-
-- Bad input is an error where they compute on: targets outside [0, 1], targets that only broadcast,
-  a negative or infinite class weight, gamma < 0, alpha outside [0, 1] (-1, or None, is no weight).
-- A soft target of `sigmoid_focal_loss` gives the expectation of the loss over the label.
-- A true value is returned where rounding makes them return 0, and the limit where they give NaN
-  for 0 times infinity.
-- Indices may have any integer type, weights any floating one. The gradient also goes to class
-  probabilities, soft targets and class weights.
-- There is no ``size_average`` and no ``reduce``. Derivatives are taken in reverse mode only: a
-  Hessian is ``jacrev(jacrev(loss))``.
+`sigmoid_focal_loss` takes the place of torchvision.ops.sigmoid_focal_loss, and `softmax_focal_loss`
+that of torch.nn.functional.cross_entropy. Where they differ from those on purpose, mostly by an
+error for bad input and a true value for a rounded one, is a table in the book's Library reference.
 """
 
 from collections.abc import Callable
