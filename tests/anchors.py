@@ -1,4 +1,5 @@
-"""The published addresses: every definition, proposition, equation, figure, exercise and solution.
+"""The published addresses: each definition, proposition, equation, figure, exercise and solution,
+and each function and class of the library.
 
     python tests/anchors.py    adds the built site's new ones to tests/anchors.txt
 
@@ -13,13 +14,13 @@ from book import SITE
 from bs4 import BeautifulSoup
 
 LIST = Path(__file__).with_name("anchors.txt")
-LABEL = re.compile(r"^(?:def|prop|equation-eq|fig|ex|sol)-")
+LABEL = re.compile(r"^(?:(?:def|prop|equation-eq|fig|ex|sol)-|focal_lib\.\w+\.\w+$)")
 
 
 def built_anchors() -> set[str]:
     """The addresses that the built site has."""
     anchors = set()
-    for page in sorted(SITE.glob("chapters/*.html")):
+    for page in sorted([*SITE.glob("chapters/*.html"), SITE / "reference.html"]):
         soup = BeautifulSoup(page.read_text("utf-8"), "html.parser")
         for element in soup.find_all(id=LABEL):
             anchors.add(f"{page.relative_to(SITE).as_posix()}#{element['id']}")

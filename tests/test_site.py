@@ -2,13 +2,17 @@
 
 import functools
 import http.server
+import importlib
+import inspect
 import os
+import pkgutil
 import re
 import shutil
 import threading
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urljoin, urlsplit
 
 import pytest
@@ -16,6 +20,8 @@ from anchors import built_anchors, listed_anchors
 from book import SITE, toc_files
 from bs4 import BeautifulSoup, Tag
 from playwright.sync_api import Browser, Page, sync_playwright
+
+import focal_lib
 
 if not (SITE / ".built").exists():
     pytest.fail("there is no built site: run `make book`", pytrace=False)
@@ -338,3 +344,44 @@ def test_every_address_is_listed() -> None:
     new = sorted(built_anchors() - listed_anchors())
     assert not new, "not in tests/anchors.txt; `make anchors` adds them: " + ", ".join(new)
     assert listed_anchors(), "the list is empty"
+
+
+# The library's reference
+
+
+LIBRARY = [
+    f"focal_lib.{module.name}"
+    for module in pkgutil.iter_modules(focal_lib.__path__)
+    if not module.name.startswith("_")
+]
+
+
+def public(module_name: str) -> dict[str, Any]:
+    """The functions and classes that a module offers."""
+    return {
+        f"{module_name}.{name}": value
+        for name, value in vars(importlib.import_module(module_name)).items()
+        if getattr(value, "__module__", "") == module_name and not name.startswith("_")
+        if inspect.isfunction(value) or inspect.isclass(value)
+    }
+
+
+@pytest.mark.parametrize("module_name", LIBRARY)
+def test_the_reference_has_the_whole_library(module_name: str) -> None:
+    offered = public(module_name)
+    entries = soup_of("reference.html").select(f"dt.sig[id^='{module_name}.']")
+    assert offered and [entry["id"] for entry in entries] == list(offered)
+    for entry in entries:
+        value = offered[str(entry["id"])]
+        names = [parameter.find(class_="n") for parameter in entry.select(".sig-param")]
+        parameters = inspect.signature(value).parameters
+        assert [name.get_text() for name in names if name] == list(parameters)
+
+        docstring, description = inspect.getdoc(value), entry.find_next_sibling("dd")
+        assert docstring and isinstance(description, Tag)
+        text = description.get_text()
+        assert text.count(">>> ") == docstring.count(">>> ")
+        labels = re.findall(r"(?<![\w-])(?:eq|def|prop)-[a-z-]+", docstring)
+        links = [str(link["href"]) for link in description.select("a.reference")]
+        for label in labels:
+            assert label not in text and any(link.endswith(label) for link in links), label

@@ -587,7 +587,7 @@ def test_derivatives_of_every_mode(loss):
     close(torch.func.hessian(loss)(x), expected)
     close(torch.func.jacrev(torch.func.jacrev(loss))(x), expected)
     close(torch.func.jacrev(torch.func.jacfwd(loss))(x), expected)
-    # torch gives 0 for it, whatever the function: an error is better
+    # torch gives 0 for it where a function is made in Python: an error is better
     with pytest.raises(NotImplementedError, match="forward-mode"):
         torch.func.jacfwd(torch.func.jacfwd(loss))(x)
 
@@ -617,6 +617,7 @@ def test_traced(loss):
     x = rand(5, 3)
     traced = proxy_tensor.make_fx(lambda x: torch.func.grad(loss)(x))(x)
     close(traced(-x), value_and_gradient(loss, -x)[1])
+    close(torch.jit.trace(loss, x, check_trace=False)(-x), loss(-x))
 
 
 def test_fake_tensors():

@@ -8,8 +8,10 @@
 - The site's address comes from the environment variable BOOK_URL, if that is set.
 - Each page's description comes from `focal_descriptions` in _config.yml.
 - index.html sends on to the landing page.
+- The library's reference is made from its docstrings.
 """
 
+import ast
 import atexit
 import html
 import json
@@ -17,21 +19,27 @@ import os
 import re
 import shutil
 import subprocess
+import textwrap
 from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar
 
 from docutils import nodes
 from docutils.parsers.rst import directives
+from docutils.statemachine import StringList
+from sphinx import addnodes
 from sphinx.application import Sphinx
 from sphinx.config import Config
 from sphinx.errors import ExtensionError
+from sphinx.ext.napoleon import Config as Napoleon
+from sphinx.ext.napoleon import GoogleDocstring
 from sphinx.util import logging
-from sphinx.util.docutils import SphinxDirective
+from sphinx.util.docutils import SphinxDirective, switch_source_input
 from sphinx.util.math import get_node_equation_number
 from sphinx.writers.html5 import HTML5Translator
 
 THEME = Path(__file__).resolve().parent
+ROOT = THEME.parent
 KATEX = THEME / "node_modules" / "katex" / "dist"
 
 # Comes before the theme's own scripts. They take the color mode from this store, and without it
@@ -210,6 +218,69 @@ class Proof(SphinxDirective):
         return [proof]
 
 
+def linked(docstring: str) -> str:
+    """A docstring in which labels of the book, papers that it lists and "strings" are marked up."""
+    listed = re.findall(r"@\w+\{(([a-z]+\d{4})\w*),", (ROOT / "references.bib").read_text("utf-8"))
+    papers = {name: key for key, name in listed}
+
+    def paper(match: re.Match[str]) -> str:
+        key = papers.get(match[1].lower() + match[2])
+        return f":cite:t:`{key}`" if key else match[0]
+
+    paragraphs = docstring.split("\n\n")
+    for i, text in enumerate(paragraphs):
+        if not text.startswith((">>>", " ")):  # not an example, not a formula
+            text = re.sub(r"(?<![\w-])eq(?:-[a-z0-9]+)+", r"equation :eq:`\g<0>`", text)
+            text = re.sub(r"(?<![\w-])(?:def|prop)(?:-[a-z0-9]+)+", r":prf:ref:`\g<0>`", text)
+            text = re.sub(r"\b([A-Z][a-z]+)\s+et\s+al\.\s+(\d{4})\b", paper, text)
+            paragraphs[i] = re.sub(r'"(\w+)"', r"``\g<0>``", text)
+    return "\n\n".join(paragraphs)
+
+
+class LibraryModule(SphinxDirective):
+    """``library-module``: the public functions and classes of a module, from its docstrings.
+
+    The module is read, not imported: so the book is built without NumPy and torch, and signatures
+    say what the source says (imported, `ArrayLike` would be a union of ten types).
+    """
+
+    required_arguments = 1
+
+    def run(self) -> list[nodes.Node]:
+        name = self.arguments[0]
+        path = ROOT.joinpath(*name.split(".")).with_suffix(".py")
+        self.env.note_dependency(str(path))
+        module = ast.parse(path.read_text("utf-8"))
+        lines = StringList()
+
+        def add(text: str, line: int, indent: str = "") -> None:
+            for row in textwrap.indent(text, indent).split("\n"):
+                lines.append(row, str(path), line)
+
+        add(".. highlight:: none\n", 0)  # a formula is not code
+        add(f".. py:module:: {name}\n\n{linked(ast.get_docstring(module) or '')}\n", 0)
+        for node in module.body:
+            if not isinstance(node, ast.FunctionDef | ast.ClassDef) or node.name.startswith("_"):
+                continue
+            call, result = node, ""
+            if isinstance(node, ast.ClassDef):
+                [call] = (n for n in node.body if getattr(n, "name", "") == "__init__")
+                call.args.args.pop(0)  # self
+            elif node.returns:
+                result = f" -> {ast.unparse(node.returns)}"
+            kind = "class" if isinstance(node, ast.ClassDef) else "function"
+            add(f".. py:{kind}:: {node.name}({ast.unparse(call.args)}){result}\n", node.lineno)
+            text = GoogleDocstring(linked(ast.get_docstring(node) or ""), Napoleon(), what=kind)
+            add(f"{text}\n", node.body[0].lineno, "   ")
+        content = nodes.Element()
+        with switch_source_input(self.state, lines):  # a warning names the module's file
+            self.state.nested_parse(lines, 0, content)
+        for signature in content.findall(addnodes.desc_signature):
+            # In the narrow list of contents a name may be broken after an underscore.
+            signature["_toc_name"] = signature["_toc_name"].replace("_", "_\N{ZERO WIDTH SPACE}")
+        return content.children
+
+
 def know_labels(app: Sphinx, doctree: nodes.document) -> None:
     """Let `[words](#prop-ratio)` link to a proposition, as it does to a section or an equation."""
     domain = app.env.get_domain("std")
@@ -285,6 +356,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.add_node(fold, html=(visit_fold, depart_fold))
     app.add_node(fold_line, html=(visit_fold_line, depart_fold_line))
     app.add_directive_to_domain("prf", "proof", Proof, override=True)
+    app.add_directive("library-module", LibraryModule)
     app.connect("doctree-read", know_labels)
     app.connect("doctree-resolved", keep_punctuation)
     app.connect("doctree-resolved", fold_dropdowns)
