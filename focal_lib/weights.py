@@ -65,7 +65,8 @@ def prior_logit(pi: float) -> float:
     p = _checks.fraction("pi", pi)
     if p in (0, 1):
         raise ValueError(f"pi: takes a number in (0, 1), got {pi!r}")
-    return float(np.log(p) - np.log1p(-p))
+    # Near 1/2 the two logarithms would cancel.
+    return float(2 * np.arctanh(2 * p - 1) if 0.25 < p < 0.75 else np.log(p) - np.log1p(-p))
 
 
 def _counts(counts: Any) -> NDArray[np.float64]:
@@ -74,6 +75,8 @@ def _counts(counts: Any) -> NDArray[np.float64]:
         raise TypeError(f"counts: takes numbers of examples, got {counts!r}")
     if n.ndim != 1 or n.size == 0:
         raise ValueError(f"counts: takes one number for each class, (C,), got shape {n.shape}")
-    if not (np.isfinite(n).all() and (n > 0).all()):
-        raise ValueError(f"counts: takes positive numbers, one for each class, got {counts!r}")
+    wrong = np.flatnonzero(~((n > 0) & np.isfinite(n)))
+    if wrong.size:
+        c = wrong[0]
+        raise ValueError(f"counts: takes positive finite numbers, got {n[c]} for class {c}")
     return n.astype(np.float64)

@@ -1,6 +1,7 @@
 """focal_lib.numpy against 60-digit arithmetic, its identities, its limits and its results' form."""
 
 import itertools
+import tracemalloc
 
 import exact
 import mpmath as mp
@@ -10,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
+import focal_lib.numpy
 from focal_lib.numpy import (
     balanced_cross_entropy,
     cross_entropy,
@@ -20,6 +22,7 @@ from focal_lib.numpy import (
     sigmoid_focal_loss_hessian,
     softmax_focal_loss,
     softmax_focal_loss_gradient,
+    softmax_focal_loss_hessian,
     target_probability,
     target_weight,
 )
@@ -28,7 +31,9 @@ pytestmark = pytest.mark.filterwarnings("error")
 
 EPS = np.finfo(np.float64).eps
 GAMMAS = [0.0, 0.25, 0.5, 1.0, 1.5, 2.0, 5.0, 20.0]
-LOGITS = [0.0, 1e-3, 3.3, 16.64, 40.2, 300.5, -1e-3, -0.7, -3.3, -16.64, -40.2, -690.1]
+LOGITS = [0.0, 1e-3, 3.3, 16.64, 40.2, 300.5, -1e-3, -0.7, -3.3, -16.64, -40.2, -690.1, -716.9]
+SIGMOID = (sigmoid_focal_loss, sigmoid_focal_loss_gradient, sigmoid_focal_loss_hessian)
+SOFTMAX = (softmax_focal_loss, softmax_focal_loss_gradient, softmax_focal_loss_hessian)
 RNG = np.random.default_rng(0)
 
 logits = st.floats(-50, 50)
@@ -36,10 +41,9 @@ gammas = st.sampled_from([0.0, 0.3, 0.5, 1.0, 2.0, 3.7, 8.0])
 
 
 def relative(got, true, scale=None):
-    """The error in units of the true value, or of the scale; a true value below 1e-290 must be met
-    to 1e-290."""
+    """The error in units of the true value, or of the scale; below the normal numbers, of those."""
     scale = abs(true) if scale is None else scale
-    return float(abs(mp.mpf(float(got)) - true) / max(scale, mp.mpf("1e-290")))
+    return float(abs(mp.mpf(float(got)) - true) / max(scale, mp.mpf(2) ** -1022))
 
 
 # --- In p_t ---------------------------------------------------------------------------------------
@@ -98,6 +102,15 @@ def test_sigmoid_is_exact(gamma):
         assert relative(hessian, curvature, scale) < 32 * EPS, arguments
 
 
+def test_a_large_gamma_does_not_multiply_the_rounding_of_q():
+    x = np.random.default_rng(2).uniform(2, 8, 3000)
+    got = sigmoid_focal_loss(x, 1, None, 20.0)
+    with mp.workdps(40):
+        odds = [mp.exp(-mp.mpf(v)) for v in x]
+        true = [(e / (1 + e)) ** 20 * mp.log1p(e) for e in odds]
+        assert max(map(relative, got, true)) < 20 * EPS
+
+
 @pytest.mark.parametrize(
     ("gamma", "largest_gradient", "peak", "largest_curvature"),
     [
@@ -142,11 +155,7 @@ def test_sigmoid_properties(x, gamma):
     gammas,
 )
 def test_a_soft_target_is_the_expectation(x, y, alpha, gamma):
-    for function in (
-        sigmoid_focal_loss,
-        sigmoid_focal_loss_gradient,
-        sigmoid_focal_loss_hessian,
-    ):
+    for function in SIGMOID:
         one, zero = function(x, 1, alpha, gamma), function(x, 0, alpha, gamma)
         np.testing.assert_allclose(
             function(x, y, alpha, gamma), y * one + (1 - y) * zero, rtol=1e-12, atol=1e-300
@@ -166,11 +175,7 @@ def test_sigmoid_reductions_and_their_gradients():
 
 
 def test_no_alpha_has_two_names():
-    for function in (
-        sigmoid_focal_loss,
-        sigmoid_focal_loss_gradient,
-        sigmoid_focal_loss_hessian,
-    ):
+    for function in SIGMOID:
         assert function(1.3, 1, -1) == function(1.3, 1, None) == 4 * function(1.3, 1, 0.25)
 
 
@@ -190,9 +195,7 @@ def test_sigmoid_at_infinity(gamma):
 @pytest.mark.parametrize("gamma", [0.0, 1e-3, 0.5, 1.0, 3.0, 1e3, 1e9, 1e200])
 def test_sigmoid_is_finite_for_finite_logits(gamma):
     x = np.array([0, 1e-300, 1, 16.64, 17.33, 36, 37, 708, 745, 746, 1e4, np.finfo(float).max])
-    for function, y in itertools.product(
-        (sigmoid_focal_loss, sigmoid_focal_loss_gradient, sigmoid_focal_loss_hessian), (0, 1, 0.5)
-    ):
+    for function, y in itertools.product(SIGMOID, (0, 1, 0.5)):
         for inputs in (x, -x):
             assert np.isfinite(function(inputs, y, 0.25, gamma)).all()
 
@@ -210,46 +213,78 @@ def rows_of_logits():
     yield np.array([2.5, 2.5, 2.5])
     yield np.array([-600.0, 0.0, 1.0])
     yield np.array([650.5, 0.0, 1.0])
+    yield np.array([0.3, 0.1, -699.83])  # a small margin, and a difference that is not exact
 
 
 ROWS = list(rows_of_logits())
 
 
-@pytest.mark.parametrize("gamma", [0.0, 0.25, 1.0, 2.0, 5.0])
+def cases_of(x):
+    """Targets of a row, the factors w_c y_c they stand for, and the options."""
+    classes = len(x)
+    w, first = 0.5 + np.arange(classes) / 4, np.eye(classes)[0]
+    soft = np.arange(1.0, classes + 1) / np.sum(np.arange(1, classes + 1))
+    nearly_hard = (1 - 1e-9) * first + 1e-9 / classes
+    smoothed = w * (0.9 * first + 0.1 / classes)
+    yield from ((t, w * np.eye(classes)[t], {"weight": w}) for t in {0, classes - 1})
+    yield from ((y, w * y, {"weight": w}) for y in (soft, nearly_hard))
+    yield 0, smoothed, {"weight": w, "label_smoothing": 0.1}
+
+
+def alone(factor):
+    """Each class's part of the factors."""
+    return [a for a in np.diag(factor) if a.any()]
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.25, 1.0, 2.0, 20.0])
 @pytest.mark.parametrize("row", range(len(ROWS)))
 def test_softmax_is_exact(row, gamma):
     x = ROWS[row]
-    classes = len(x)
-    w = 0.5 + np.arange(classes) / 4
-    one_hot = np.eye(classes)
-    soft = np.arange(1.0, classes + 1) / np.sum(np.arange(1, classes + 1))
-    cases = [(t, w * one_hot[t], {"weight": w}) for t in {0, classes - 1}]
-    cases += [
-        (soft, soft, {}),
-        (
-            0,
-            w * (0.9 * one_hot[0] + 0.1 / classes),
-            {"weight": w, "label_smoothing": 0.1},
-        ),
-    ]
-    spread = x.max() - x.min()
-    # A difference of logits rounds once, by half an ulp, which exp raises to a relative error.
-    bound = 64 * EPS + (gamma + 1) * np.spacing(spread)
-    for target, factor, options in cases:
+    for target, factor, options in cases_of(x):
         options = {**options, "gamma": gamma, "reduction": "sum"}
-        assert (
-            relative(softmax_focal_loss(x, target, **options), exact.softmax(x, factor, gamma))
-            < bound
-        )
-        true = exact.softmax_gradient(x, factor, gamma)
         # Soft targets cancel: by the sum of the sizes of the classes' own gradients.
-        scale = [abs(v) for v in true]
-        if np.count_nonzero(factor) > 1:
-            parts = [exact.softmax_gradient(x, a, gamma) for a in factor * one_hot]
-            scale = [sum(abs(part[j]) for part in parts) for j in range(classes)]
+        parts = np.array([exact.softmax_gradient(x, a, gamma) for a in alone(factor)])
+        with mp.workdps(500):
+            true, scale = parts.sum(axis=0), abs(parts).sum(axis=0)
+        bound = 64 * EPS
+        if np.ndim(target) == 0 and "label_smoothing" not in options:
+            z = x[target] - np.logaddexp.reduce(np.delete(x, target))
+            bound = max(32 * EPS, (gamma + 1) * np.spacing(abs(z))) if len(x) > 1 else 0
+        value = softmax_focal_loss(x, target, **options)
+        assert relative(value, exact.softmax(x, factor, gamma)) <= bound, target
         got = softmax_focal_loss_gradient(x, target, **options)
-        for j in range(classes):
-            assert relative(got[j], true[j], scale[j]) < bound, (target, j)
+        for j in range(len(x)):
+            assert relative(got[j], true[j], scale[j]) <= bound, (target, j)
+
+
+def exact_hessian(x, factor, gamma):
+    """Second derivatives of the definition."""
+    with mp.workdps(80 + int(max(x) - min(x))):
+
+        def entry(i, j):
+            def moved(*v):
+                row = {**dict(enumerate(map(mp.mpf, x))), **dict(zip((i, j), v, strict=False))}
+                return exact._softmax(list(row.values()), factor, gamma)
+
+            at = mp.mpf(x[i]), mp.mpf(x[j])
+            return mp.diff(moved, at[0], 2) if i == j else mp.diff(moved, at, (1, 1))
+
+        upper = {(i, j): entry(i, j) for j in range(len(x)) for i in range(j + 1)}
+        return [[upper[min(i, j), max(i, j)] for j in range(len(x))] for i in range(len(x))]
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0, 20.0])
+@pytest.mark.parametrize("row", [i for i, x in enumerate(ROWS) if len(x) <= 3 and np.ptp(x) < 99])
+def test_softmax_hessian_is_exact(row, gamma):
+    x = ROWS[row]
+    for target, factor, options in cases_of(x):
+        got = softmax_focal_loss_hessian(x, target, **options, gamma=gamma, reduction="sum")
+        parts = [exact_hessian(x, a, gamma) for a in alone(factor)]
+        norm = max(sum(abs(part[i][j]) for part in parts) for i, j in np.ndindex(got.shape))
+        with mp.workdps(80):
+            for i, j in np.ndindex(got.shape):
+                true = mp.fsum(part[i][j] for part in parts)
+                assert relative(got[i, j], true, norm) <= 64 * EPS, (target, i, j)
 
 
 @given(arrays(float, array_shapes(min_dims=1, max_dims=1, max_side=6), elements=logits), gammas)
@@ -276,6 +311,29 @@ def test_softmax_properties(x, t):
     np.testing.assert_allclose(moved, loss, rtol=1e-13)
     gradient = softmax_focal_loss_gradient(x, t)
     np.testing.assert_allclose(gradient.sum(axis=1), 0, atol=1e-15)
+
+
+@given(arrays(float, (2, 4), elements=st.floats(-6, 6)), st.sampled_from([0.0, 0.5, 2.0, 3.7]))
+def test_softmax_hessian_properties(x, gamma):
+    for target in ([2, 0], RNG.dirichlet(np.ones(4), 2)):
+        hessian = softmax_focal_loss_hessian(x, target, gamma=gamma, reduction="none")
+        np.testing.assert_array_equal(hessian, hessian.swapaxes(1, 2))
+        np.testing.assert_allclose(hessian.sum(axis=2), 0, atol=1e-15)
+        step = 1e-5
+        for j, move in enumerate(step * np.eye(4)):
+            up, down = (
+                softmax_focal_loss_gradient(v, target, gamma=gamma) for v in (x + move, x - move)
+            )
+            np.testing.assert_allclose(hessian[:, j] / 2, (up - down) / (2 * step), atol=1e-8)
+
+
+@given(arrays(float, array_shapes(min_dims=1, max_dims=1, max_side=6), elements=logits), gammas)
+def test_hessian_of_two_classes_is_the_binary_second_derivative(x, gamma):
+    two = np.stack([np.zeros_like(x), x], axis=1)
+    for t in (0, 1):
+        got = softmax_focal_loss_hessian(two, np.full(x.shape, t), gamma=gamma, reduction="none")
+        binary = sigmoid_focal_loss_hessian(x, t, None, gamma)[:, None, None]
+        np.testing.assert_allclose(got, binary * [[1, -1], [-1, 1]], rtol=1e-12, atol=1e-18)
 
 
 SHAPES = [(4,), (6, 4), (0, 4), (3, 4, 2), (2, 4, 3, 2), (2, 4, 0)]
@@ -319,6 +377,14 @@ def test_softmax_item_by_item(shape, smoothing, weighted):
             }
         own = softmax_focal_loss_gradient(x, target, **options, **ignored, reduction="none")
         assert own.shape == shape
+        hessian = softmax_focal_loss_hessian(x, target, **options, **ignored, reduction="none")
+        assert hessian.shape == (*items, 4, 4)
+        for i in np.ndindex(items):
+            one = np.moveaxis(target, axis, -1)[i] if target is soft else target[i]
+            of_item = softmax_focal_loss_hessian(
+                rows[i], one, **options, **ignored, reduction="sum"
+            )
+            np.testing.assert_allclose(hessian[i], of_item, rtol=1e-14, atol=1e-17)
         for reduction, value in expected.items():
             got = softmax_focal_loss(x, target, **options, **ignored, reduction=reduction)
             assert np.shape(got) == np.shape(value)
@@ -326,11 +392,16 @@ def test_softmax_item_by_item(shape, smoothing, weighted):
             gradient = softmax_focal_loss_gradient(
                 x, target, **options, **ignored, reduction=reduction
             )
+            second = softmax_focal_loss_hessian(
+                x, target, **options, **ignored, reduction=reduction
+            )
             share = divisor if reduction == "mean" and own.size and divisor else 1
             if not (reduction == "mean" and divisor == 0):
                 np.testing.assert_allclose(gradient, own / share, rtol=1e-14)
+                np.testing.assert_allclose(second, hessian / share, rtol=1e-14)
         if ignored:
             assert (np.moveaxis(own, axis, -1)[~kept] == 0).all()
+            assert (hessian[~kept] == 0).all()
 
 
 def test_mean_of_indices_and_of_one_hot_probabilities_differ():
@@ -376,14 +447,55 @@ def test_softmax_limits(gamma):
     for x in ([3.0], [inf], [-inf]):
         loss, gradient = both(x, 0)
         assert loss == 0 and gradient == 0
-    assert np.isnan(both([np.nan], 0)[0])
+    assert np.isnan(np.hstack(both([np.nan], 0))).all()
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0])
+def test_softmax_hessian_limits(gamma):
+    def hessian(x, target):
+        return softmax_focal_loss_hessian(x, target, gamma=gamma, reduction="sum")
+
+    inf = np.inf
+    masked = hessian([1.0, -inf, 0.5], 0)
+    np.testing.assert_array_equal(masked[::2, ::2], hessian([1.0, 0.5], 0))
+    assert not masked[1].any() and not masked[:, 1].any()
+    # What is left of a target at -inf is the log of the sum of the others.
+    np.testing.assert_array_equal(
+        hessian([0.0, -inf, 0.0], 1), [[0.25, 0, -0.25], [0, 0, 0], [-0.25, 0, 0.25]]
+    )
+    for target in (0, 1, [0.5, 0.5, 0.0]):
+        assert not hessian([0.0, inf, 1.0], target).any()
+    for x in ([inf, inf, 0.0], [-inf, -inf], [np.nan, 0.0], [0.0, np.nan], [np.nan]):
+        assert np.isnan(hessian(x, 0)).all()
+    for x in ([3.0], [inf], [-inf]):
+        assert hessian(x, 0) == 0
+
+
+@pytest.mark.parametrize("gamma", [0.0, 1e-3, 0.5, 1.0, 3.0, 1e3, 1e9, 1e200])
+def test_softmax_is_finite_for_finite_logits(gamma):
+    margins = [0, 1e-300, 1, 16.64, 17.33, 36, 37, 708, 745, 746, 1e4, 1e300]
+    x = np.array([[sign * m, 0.0, -0.5] for m in margins for sign in (-1, 1)])
+    for function, target in itertools.product(SOFTMAX, (0, 1, None)):
+        target = [[0.7, 0.1, 0.2]] * len(x) if target is None else np.full(len(x), target)
+        assert np.isfinite(function(x, target, gamma=gamma)).all()
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0, 20.0])
+def test_class_indices_are_one_hot_probabilities(gamma):
+    for x in (*ROWS, np.array([-np.inf, 0.5, 1.0])):
+        for t, function in itertools.product({0, len(x) - 1}, SOFTMAX):
+            options = {"gamma": gamma, "reduction": "sum"}
+            by_index, by_probability = (
+                function(x, target, **options) for target in (t, np.eye(len(x))[t])
+            )
+            np.testing.assert_allclose(by_index, by_probability, rtol=1e-14, atol=0)
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 def test_ignored_items_do_not_matter(smoothing):
     x = np.array([[1.0, 2.0], [np.nan, 0.0], [np.inf, np.inf], [0.0, -np.inf]])
     t = np.array([0, -100, -100, -100])
-    for function in (softmax_focal_loss, softmax_focal_loss_gradient):
+    for function in SOFTMAX:
         got = function(x, t, reduction="none", label_smoothing=smoothing)
         alone = function(x[:1], t[:1], reduction="none", label_smoothing=smoothing)
         np.testing.assert_array_equal(got[:1], alone)
@@ -408,7 +520,85 @@ def test_nothing_to_average():
     assert sigmoid_focal_loss_gradient([], [], reduction="mean").shape == (0,)
 
 
+# --- Chunks ---------------------------------------------------------------------------------------
+
+
+def test_chunks_change_nothing(monkeypatch):
+    x, y = RNG.normal(0, 5, 40), RNG.integers(0, 2, 40).astype(float)
+    y[[7, 21]] = 0.3, 1e-17  # hard targets beside soft ones
+    rows, t, soft = RNG.normal(0, 5, (40, 3)), RNG.integers(0, 3, 40), RNG.dirichlet(np.ones(3), 40)
+    t[5] = -100
+
+    def results(n):
+        part = slice(0, n)
+        for function, reduction in itertools.product(SIGMOID, ("none", "sum", "mean")):
+            yield function(x[part], y[part], 0.25, 1.5, reduction)
+        for function, target in itertools.product(SOFTMAX, (t, soft)):
+            for reduction in ("none", "sum", "mean"):
+                yield function(rows[part], target[part], gamma=1.5, reduction=reduction)
+
+    for n in (0, 1, 5, 7, 8, 9, 40):
+        expected = list(results(n))
+        for chunk in (1, 16, 24, 80):  # of the binary loss 1, 8, 12 and 40 logits
+            monkeypatch.setattr(focal_lib.numpy, "_CHUNK", chunk)
+            for got, one in zip(results(n), expected, strict=True):
+                np.testing.assert_allclose(got, one, rtol=1e-14)
+            monkeypatch.undo()
+
+
+@pytest.mark.parametrize("more", [-1, 0, 1])
+def test_at_the_border_of_a_chunk(more):
+    n = focal_lib.numpy._CHUNK // 2 + more
+    x, y = RNG.normal(0, 5, n).astype(np.float32), RNG.integers(0, 2, n)
+    rows, t = RNG.normal(0, 5, (2 * n // 10 + more, 10)), RNG.integers(0, 10, 2 * n // 10 + more)
+    for function in SIGMOID:
+        pieces = [function(x[i : i + 999], y[i : i + 999]) for i in range(0, n, 999)]
+        np.testing.assert_array_equal(function(x, y), np.concatenate(pieces))
+    for function in SOFTMAX[:2]:
+        pieces = [
+            function(rows[i : i + 99], t[i : i + 99], reduction="none")
+            for i in range(0, len(t), 99)
+        ]
+        np.testing.assert_array_equal(function(rows, t, reduction="none"), np.concatenate(pieces))
+    wide = RNG.normal(0, 5, (2, 2 * n))
+    got = softmax_focal_loss_gradient(wide, [0, n], reduction="sum")
+    one_by_one = [softmax_focal_loss_gradient(v, c) for v, c in zip(wide, (0, n), strict=True)]
+    np.testing.assert_array_equal(got, one_by_one)
+
+
+@pytest.mark.parametrize("reduction", ["mean", "none"])
+def test_memory_beyond_the_inputs(reduction):
+    def peak(function, x, target):
+        function(x, target, reduction=reduction)
+        tracemalloc.start()
+        function(x, target, reduction=reduction)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return peak / x.size
+
+    x = RNG.normal(size=(2000, 1000)).astype(np.float32)
+    y, t, soft = x > 1, np.arange(2000) % 1000, abs(np.sin(x))
+    for order in (0, 1):
+        result = 4 if order or reduction == "none" else 0
+        assert peak(SIGMOID[order], x[:100], y[:100]) < result + 4  # 8 in all
+        assert peak(SIGMOID[order], x, y) < result + 0.5
+        assert peak(SIGMOID[order], x, soft) < result + 0.5
+        assert peak(SOFTMAX[order], x, t) < result + 0.5
+        assert peak(SOFTMAX[order], x, soft) < result + 1
+
+
 # --- The form of results --------------------------------------------------------------------------
+
+
+def test_no_negative_zeros():
+    x = np.array([800.0, np.inf, -800.0, -np.inf])
+    for y in (0, 1, 0.5, np.array([1, 1, 0, 0])):
+        for function in SIGMOID:
+            got = function(x, y)
+            assert not np.signbit(got[got == 0]).any()
+    for function, target in itertools.product(SOFTMAX, (0, 1, [0.5, 0.5, 0.0])):
+        got = function([800.0, -0.5, -np.inf], target, reduction="sum")
+        assert not np.signbit(got[got == 0]).any()
 
 
 def calls(dtype):
@@ -419,15 +609,11 @@ def calls(dtype):
     yield balanced_cross_entropy(x, [0.5, 0.5, 2.0])
     yield modulating_factor(x, 1.5)
     yield focal_loss(x, 1.5)
-    for function in (
-        sigmoid_focal_loss,
-        sigmoid_focal_loss_gradient,
-        sigmoid_focal_loss_hessian,
-    ):
+    for function in SIGMOID:
         yield function(x, [0.5, 1.0, 0.0])
         yield function(x[0], 1)
         yield function(x, 1, reduction="mean")
-    for function in (softmax_focal_loss, softmax_focal_loss_gradient):
+    for function in SOFTMAX:
         yield function(row, [0], np.ones(3))
         yield function(row, row / row.sum() if dtype(0.5) else np.full((1, 3), 1 / 3))
 
@@ -449,13 +635,9 @@ def test_float32_is_rounded_once():
     x = RNG.normal(0, 20, (50, 4)).astype(np.float32)
     t = RNG.integers(0, 4, 50)
     y = RNG.integers(0, 2, (50, 4))
-    for function in (
-        sigmoid_focal_loss,
-        sigmoid_focal_loss_gradient,
-        sigmoid_focal_loss_hessian,
-    ):
+    for function in SIGMOID:
         np.testing.assert_array_equal(function(x, y), function(x.astype(float), y).astype("f4"))
-    for function in (softmax_focal_loss, softmax_focal_loss_gradient):
+    for function in SOFTMAX:
         np.testing.assert_array_equal(function(x, t), function(x.astype(float), t).astype("f4"))
 
 
@@ -471,11 +653,11 @@ def test_strided_and_integer_arrays():
     x = np.moveaxis(RNG.normal(size=(3, 6, 4)), 0, 2)[::2]
     t = RNG.integers(0, 4, (3, 3))
     y = RNG.integers(0, 2, x.shape)
-    for function in (sigmoid_focal_loss, sigmoid_focal_loss_gradient, sigmoid_focal_loss_hessian):
+    for function in SIGMOID:
         expected = function(x.copy(), y.astype(float))
         for target in (y, y.astype(bool), y.astype(np.uint8), np.asfortranarray(y)):
             np.testing.assert_array_equal(function(x, target), expected)
-    for function in (softmax_focal_loss, softmax_focal_loss_gradient):
+    for function in SOFTMAX:
         expected = function(x.copy(), t)
         for target in (t.astype(np.uint8), t.astype(np.int32), np.asfortranarray(t)):
             np.testing.assert_allclose(function(x, target), expected, rtol=1e-14)
@@ -485,9 +667,9 @@ def test_arguments_are_not_changed():
     x, y, t = RNG.normal(size=(3, 4)), RNG.random((3, 4)), np.array([0, -100, 2])
     w = np.arange(4.0)
     before = [a.copy() for a in (x, y, t, w)]
-    for function in (sigmoid_focal_loss, sigmoid_focal_loss_gradient, sigmoid_focal_loss_hessian):
+    for function in SIGMOID:
         function(x, y, reduction="mean")
-    for function in (softmax_focal_loss, softmax_focal_loss_gradient):
+    for function in SOFTMAX:
         function(x, t, w)
         function(x, y, w, label_smoothing=0.1)
     for a, b in zip((x, y, t, w), before, strict=True):

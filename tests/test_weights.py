@@ -19,12 +19,15 @@ def test_inverse_frequency_gives_every_class_the_same_total(counts):
     np.testing.assert_allclose(np.sum(w * counts) / total, 1, rtol=1e-14)  # of mean 1
 
 
-@given(COUNTS, st.sampled_from([0.0, 0.5, 0.9, 0.99, 0.9999, 1 - 1e-9]))
+BETAS = [0.0, 1e-300, 1e-8, 0.5, 0.9, 0.99, 0.9999, 1 - 1e-9, 1 - 1e-15, 1 - 2.0**-53]
+
+
+@given(st.lists(st.integers(1, 10**18), min_size=1, max_size=6), st.sampled_from(BETAS))
 def test_effective_number_is_its_formula(counts, beta):
     with mp.workdps(60):
         inverse = [(1 - mp.mpf(beta)) / (1 - mp.mpf(beta) ** n) for n in counts]
         exact = [float(len(counts) * v / mp.fsum(inverse)) for v in inverse]
-    np.testing.assert_allclose(effective_number(counts, beta), exact, rtol=1e-12)
+    np.testing.assert_allclose(effective_number(counts, beta), exact, rtol=2e-15)
 
 
 def test_effective_number_lies_between_equal_weights_and_inverse_frequency():
@@ -35,11 +38,14 @@ def test_effective_number_lies_between_equal_weights_and_inverse_frequency():
     np.testing.assert_allclose(effective_number(counts, 1 - 1e-12), limit, rtol=1e-8)
 
 
-@pytest.mark.parametrize("pi", [1e-300, 1e-9, 0.01, 0.3, 0.5, 0.999])
+HALF = [0.5 + sign * 2.0**-k for k in range(2, 53) for sign in (-1, 1)]
+
+
+@pytest.mark.parametrize("pi", [5e-324, 1e-300, 1e-9, 0.01, 0.3, 0.5, 0.999, 1 - 2.0**-53, *HALF])
 def test_prior_logit(pi):
-    with mp.workdps(60):
+    with mp.workdps(400):
         exact = mp.log(mp.mpf(pi) / (1 - mp.mpf(pi)))
-    assert prior_logit(pi) == pytest.approx(float(exact), rel=4e-16, abs=1e-16)
+    assert prior_logit(pi) == pytest.approx(float(exact), rel=1e-15, abs=0)
     assert isinstance(prior_logit(pi), float)
 
 
@@ -67,6 +73,13 @@ NOT_COUNTS = [
 def test_bad_counts(weights, counts, error):
     with pytest.raises(error, match=r"^counts: takes .* got "):
         weights(counts)
+
+
+def test_the_error_shows_the_count():
+    counts = np.ones(5000)
+    counts[4321] = 0
+    with pytest.raises(ValueError, match=r"^counts: takes .* got 0.0 for class 4321$"):
+        inverse_frequency(counts)
 
 
 OUTSIDE = [(np.nan, ValueError), (-0.1, ValueError), (1.5, ValueError)]
