@@ -9,7 +9,6 @@ the kernels, bad ones, and a loss that is not finite.
 
 import ctypes
 import importlib.util
-import math
 
 import torch
 from torch import Tensor
@@ -32,8 +31,8 @@ def sigmoid(
     if y.is_floating_point() and torch.promote_types(y.dtype, dtype) != dtype:
         return None  # a target would be rounded
     x, y = x.detach().contiguous(), y.contiguous()
-    loss = torch.empty(x.shape, dtype=dtype) if reduction == "none" else None
-    gradient = torch.empty(x.shape, dtype=dtype) if grad else None
+    loss = torch.empty(x.shape, dtype=dtype, device=x.device) if reduction == "none" else None
+    gradient = torch.empty(x.shape, dtype=dtype, device=x.device) if grad else None
     share = 1 / x.numel() if reduction == "mean" else 1.0
     if _kernels is not None and dtype == torch.float32:
         tensors = (x.float(), y.float(), loss, gradient)  # named, to live until the call is over
@@ -44,9 +43,9 @@ def sigmoid(
         for start in range(0, x.numel(), _CHUNK):
             part = slice(start, start + _CHUNK)
             x_i, y_i = x.view(-1)[part].to(dtype), y.view(-1)[part].to(dtype)
-            minus_s = 1 - 2 * y_i
-            if not bool((minus_s.abs() == 1).all()):
+            if not bool(((y_i == 0) | (y_i == 1)).all()):
                 return None
+            minus_s = 1 - 2 * y_i
             minus_z = minus_s * x_i
             p, q = (-minus_z).sigmoid(), minus_z.sigmoid()
             u = minus_z.relu() - torch.log1p(-torch.minimum(p, q))
@@ -89,9 +88,9 @@ def softmax(
     rows = x.reshape(-1, classes)
     index = None if index is None else index.reshape(-1, 1)
     kept = None if kept is None else kept.reshape(-1, 1)
-    w = None if weight is None else weight.detach().double().contiguous()
-    loss = torch.empty(len(rows), dtype=dtype) if reduction == "none" else None
-    gradient = torch.empty(rows.shape, dtype=dtype) if grad else None
+    w = None if weight is None else weight.detach().double()
+    loss = torch.empty(len(rows), dtype=dtype, device=x.device) if reduction == "none" else None
+    gradient = torch.empty(rows.shape, dtype=dtype, device=x.device) if grad else None
     share = 1 / divisor if reduction == "mean" else 1.0
     if _kernels is not None and use_kernels:
         if y is not None:
@@ -100,8 +99,12 @@ def softmax(
             y = y.movedim(axis, -1).float().contiguous()
         if index is not None:
             index = (index if kept is None else torch.where(kept, index, -1)).contiguous()
+        unit = 1.0 if w is None else w.max().item() or 1.0
+        w = None if w is None else (w / unit).contiguous()
+        if w is not None and bool(((0 < w) & (w < 1e-30)).any()):
+            return None  # float32 has no digits for such weights
         tensors = (rows.float().contiguous(), index, y, w, loss, gradient)
-        numbers = (*rows.shape, smoothing, gamma, share, _threads(rows))
+        numbers = (*rows.shape, unit, smoothing, gamma, share, _threads(rows))
         total = _kernels.focal_softmax(*map(_pointer, tensors), *numbers)
     elif index is not None:
         total = 0.0
@@ -142,9 +145,10 @@ def softmax(
 def _result(
     loss: Tensor | None, gradient: Tensor | None, total: float, dtype: torch.dtype
 ) -> list[Tensor] | None:
-    if not math.isfinite(total):
+    if not abs(total) <= torch.finfo(dtype).max:
         return None
-    loss = torch.scalar_tensor(total, dtype=dtype) if loss is None else loss
+    if loss is None:
+        loss = torch.scalar_tensor(total, dtype=dtype, device="cpu")
     return [loss] if gradient is None else [loss, gradient]
 
 
@@ -165,7 +169,7 @@ def _load() -> ctypes.CDLL | None:
     pointer, count, real = ctypes.c_void_p, ctypes.c_int64, ctypes.c_double
     for function, arguments in (
         (kernels.focal_sigmoid, [pointer] * 4 + [count] + [real] * 4),
-        (kernels.focal_softmax, [pointer] * 6 + [count] * 2 + [real] * 3),
+        (kernels.focal_softmax, [pointer] * 6 + [count] * 2 + [real] * 4),
     ):
         function.argtypes, function.restype = [*arguments, ctypes.c_int], real
     return kernels

@@ -33,8 +33,9 @@ INLINE float power_of_two(int32_t n) { /* -126 <= n <= 127 */
     return bits.f;
 }
 
-/* e^(a + b), for a <= 0 and a small b: with a = n log 2 + r, 2^n times a polynomial in r. */
-INLINE float exponential(float a, float b) {
+/* 2^shift e^(a + b), for a <= 0 and a small b: with a = n log 2 + r, a power of 2 times a polynomial
+   in r. */
+INLINE float exponential(float a, float b, int shift) {
     a = a < -150.0f ? -150.0f : a;
     float n = rintf(a * 1.44269504f);
     float r = fmaf(n, -0.693145752f, a); /* log 2 in two parts, the first with few bits */
@@ -44,8 +45,8 @@ INLINE float exponential(float a, float b) {
     y = fmaf(y, r, 0.16666577f);
     y = fmaf(y, r, 0.5f);
     y = fmaf(y * r, r, r) + 1.0f;
-    int32_t half = (int32_t)n / 2;
-    return y * power_of_two(half) * power_of_two((int32_t)n - half);
+    int32_t k = (n >= -217.0f ? (int32_t)n : -217) + shift; /* n may be NaN, as y is then */
+    return y * power_of_two(k / 2) * power_of_two(k - k / 2);
 }
 
 /* log(1 + e), for 0 <= e <= 1: with 1 + e = 2^k (1 + g) and s = g / (2 + g), k log 2 + 2 atanh s. */
@@ -78,10 +79,10 @@ INLINE double sum(const float *v, int count) { /* in float the small would vanis
 typedef struct {
     const float *x, *y;          /* logits; targets, of the same shape */
     const int64_t *index;        /* or the class of each row, < 0 if ignored */
-    const double *weight;        /* of each class, or NULL */
+    const double *weight;        /* of each class, in units of the largest, or NULL */
     float *loss, *gradient;      /* room for them, or NULL */
     int64_t begin, end, classes; /* what this thread is to do */
-    double positive, negative, smoothing, gamma, share, total;
+    double positive, negative, unit, smoothing, gamma, share, total;
 } Job;
 
 /* A fresh array costs a page fault every 4 kB when it is first written, more than the loss itself:
@@ -121,7 +122,7 @@ INLINE float decay(double gamma, float a, float b) {
     const float g = (float)gamma, rest_of_g = (float)(gamma - g);
     float ga = g * a, gb = g * b, sum = ga + gb;
     float left = left_over(ga, -gb, sum) + fmaf(g, a, -ga) + fmaf(g, b, -gb);
-    return exponential(-sum, -fmaf(rest_of_g, a + b, left));
+    return exponential(-sum, -fmaf(rest_of_g, a + b, left), 0);
 }
 
 /* With p = sigma(x), q = sigma(-x), u = -log p and v = -log q:
@@ -134,7 +135,7 @@ INLINE double sigmoid_block(const Job *job, const float *x, const float *y, int 
     const float positive = (float)job->positive, negative = (float)job->negative;
     for (int i = 0; i < count; i++) {
         float z = soft || y[i] > 0.5f ? x[i] : -x[i];
-        float e = exponential(-fabsf(z), 0.0f);
+        float e = exponential(-fabsf(z), 0.0f, 0);
         float l = log_one_plus(e);
         float large = 1.0f / (1.0f + e), small = e * large;
         float p = z > 0.0f ? large : small, q = z > 0.0f ? small : large;
@@ -201,11 +202,14 @@ INLINE float maximum(const float *x, int64_t count) {
     return largest;
 }
 
-/* e^(x - largest); NaN where a logit is NaN or +inf. */
+enum { SHIFT = 32 };
+
+/* 2^SHIFT e^(x - largest), so that a large weight finds digits in the small ones; NaN where a logit
+   is NaN or +inf. */
 INLINE void exponentials(const float *restrict x, float largest, float *restrict e, int count) {
     for (int j = 0; j < count; j++) {
         float d = x[j] - largest, left = left_over(x[j], largest, d);
-        e[j] = exponential(d, d > -150.0f ? left : 0.0f);
+        e[j] = exponential(d, d > -150.0f ? left : 0.0f, SHIFT);
     }
 }
 
@@ -214,7 +218,7 @@ INLINE void exponentials(const float *restrict x, float largest, float *restrict
    loss = w_t q^gamma u, gradient_t = -G, gradient_j = G e_j / S. */
 INLINE double hard_row(const Job *job, const float *x, int64_t t, float *gradient) {
     const int64_t classes = job->classes;
-    const double gamma = job->gamma;
+    const double gamma = job->gamma, w_t = job->unit * (job->weight ? job->weight[t] : 1.0);
     const float largest = maximum(x, classes);
     float scratch[BLOCK];
     double others = 0.0;
@@ -225,14 +229,19 @@ INLINE double hard_row(const Job *job, const float *x, int64_t t, float *gradien
         if (j <= t && t < j + count) e[t - j] *= 0.0f; /* NaN stays */
         others += sum(e, count);
     }
+    others = ldexp(others, -SHIFT);
     const double d_t = (double)x[t] - largest, e_t = exp(d_t), all = e_t + others;
     const double p = e_t / all, q = others / all;
     const double u = d_t == 0.0 ? log1p(others) : log(all) - d_t;
-    const double factor = (job->weight ? job->weight[t] : 1.0) * (gamma == 2.0 ? q * q : pow(q, gamma));
+    const double factor = w_t * (gamma == 2.0 ? q * q : pow(q, gamma));
     if (gradient) {
         const double slope = factor * (q + gamma * p * u) * job->share;
-        const float scale = others > 0.0 ? (float)(slope / others) : 0.0f;
-        for (int64_t j = 0; j < classes; j++) gradient[j] *= scale;
+        int k = 0; /* the scale in three parts, as it may be smaller than what comes of it */
+        const float scale = others > 0.0 ? (float)frexp(slope / others, &k) : 0.0f;
+        k = k - SHIFT < -252 ? -252 : k - SHIFT > 127 ? 127 : k - SHIFT;
+        const int half = k < -126 ? -126 : k;
+        const float power = power_of_two(half), rest = power_of_two(k - half);
+        for (int64_t j = 0; j < classes; j++) gradient[j] = gradient[j] * scale * power * rest;
         gradient[t] = (float)-slope;
     }
     return factor * u;
@@ -258,14 +267,16 @@ INLINE double soft_row(const Job *job, const float *x, const float *y, int64_t t
         rest += sum(e + j, count);
         for (int k = 0; k < count; k++) h[j + k] = (float)((y ? given * y[j + k] : 0.0) + even);
     }
+    rest = ldexp(rest, -SHIFT);
     if (t >= 0) h[t] = (float)(given + even);
     if (job->weight) for (int64_t j = 0; j < classes; j++) h[j] *= (float)job->weight[j];
     const double factor = h[top], total = 1.0 + rest, log_total = log1p(rest);
+    const float shifted = (float)ldexp(total, SHIFT);
     h[top] = 0.0f;
     for (int64_t j = 0; j < classes; j += BLOCK) {
         const int count = classes - j < BLOCK ? (int)(classes - j) : BLOCK;
         for (int k = 0; k < count; k++) {
-            float o = e[j + k] / ((float)total - e[j + k]);
+            float o = e[j + k] / (shifted - e[j + k]);
             float u = (largest - x[j + k]) + (float)log_total;
             float q = 1.0f / (1.0f + o);
             float value = h[j + k] * (power == 2 ? q * q : decay(gamma, 0.0f, log_one_plus(o)));
@@ -279,14 +290,13 @@ INLINE double soft_row(const Job *job, const float *x, const float *y, int64_t t
     const double value = factor * pow(q, gamma);
     const double h_top = value * (1.0 + gamma * p * (rest > 0.0 ? u / q : 1.0));
     if (gradient) {
-        const float all = (float)(others + h_top), over = (float)(1.0 / total), share = (float)job->share;
-        for (int64_t j = 0; j < classes; j++) {
-            float o = (float)total - e[j];
-            gradient[j] = (e[j] * (all - h[j]) - o * h[j]) * over * share;
-        }
-        gradient[top] = (float)((p * others - q * h_top) * job->share);
+        const double share = job->share * job->unit;
+        const float all = (float)(others + h_top), scale = (float)ldexp(share / total, -SHIFT);
+        for (int64_t j = 0; j < classes; j++)
+            gradient[j] = (e[j] * (all - h[j]) - (shifted - e[j]) * h[j]) * scale;
+        gradient[top] = (float)((p * others - q * h_top) * share);
     }
-    return loss + value * u;
+    return (loss + value * u) * job->unit;
 }
 
 VECTORS static void *softmax_work(void *argument) {
@@ -300,7 +310,8 @@ VECTORS static void *softmax_work(void *argument) {
         const int64_t t = job->index ? job->index[i] : -1;
         double loss = 0.0;
 #define ROW(power) soft_row(job, x, y, t, gradient, scratch, scratch + job->classes, power)
-        if (job->index && t < 0) { /* ignored */
+        if (job->index && (t < 0 || t >= job->classes)) { /* ignored, or changed since it was seen */
+            if (t >= 0) loss = NAN;
             if (gradient) memset(gradient, 0, job->classes * sizeof(float));
         } else if (soft) {
             loss = job->gamma == 2.0 ? ROW(2) : ROW(-1);
@@ -315,10 +326,10 @@ VECTORS static void *softmax_work(void *argument) {
 }
 
 double focal_softmax(const float *x, const int64_t *index, const float *y, const double *weight,
-                     float *loss, float *gradient, int64_t count, int64_t classes, double smoothing,
-                     double gamma, double share, int threads) {
+                     float *loss, float *gradient, int64_t count, int64_t classes, double unit,
+                     double smoothing, double gamma, double share, int threads) {
     Job job = {.x = x, .index = index, .y = y, .weight = weight, .loss = loss, .gradient = gradient,
-               .classes = classes, .smoothing = smoothing, .gamma = gamma, .share = share};
+               .classes = classes, .unit = unit, .smoothing = smoothing, .gamma = gamma, .share = share};
     expect(gradient, count * classes);
     return run(softmax_work, &job, count, threads);
 }

@@ -10,6 +10,7 @@ that of torch.nn.functional.cross_entropy. Where they differ from those on purpo
 error for bad input and a true value for a rounded one, is a table in the book's Library reference.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -347,26 +348,32 @@ class _WithGradient(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
         # The gradient is given away, as a copy of it would double the memory, and made again where
-        # it is asked for again. Its own derivative needs the composed form.
+        # it is asked for again. Its own derivative, and what is not finite or not one tensor that
+        # comes back, need the composed form.
         gradient, ctx.gradient = ctx.gradient, None
-        x = ctx.saved_tensors[0]
-        if torch.is_grad_enabled():
-            loss = ctx.composed(*ctx.saved_tensors)
-            (gradient,) = torch.autograd.grad(loss, x, grad, create_graph=True)
-        else:
-            if gradient is None:
-                _, gradient = ctx.made(*ctx.saved_tensors, True)
-            if grad.ndim > 0:
-                gradient.mul_(grad if grad.shape == gradient.shape else grad.unsqueeze(1))
-            elif grad.item() != 1:
-                gradient.mul_(grad)
-            gradient = gradient.to(x.dtype)
-        return None, None, None, gradient, *[None] * (len(ctx.needs_input_grad) - 4)
+        x, *others = ctx.saved_tensors
+        again = torch.is_grad_enabled()
+        if again or not _can_look(grad) or not math.isfinite(grad.sum().item()):
+            gradient = None
+        elif gradient is None:
+            made = ctx.made(x, *others, True)
+            gradient = None if made is None else made[1]
+        if gradient is None:
+            with torch.enable_grad():
+                x = x if again else x.detach().requires_grad_()
+                loss = ctx.composed(x, *others)
+                (gradient,) = torch.autograd.grad(loss, x, grad, create_graph=again)
+        elif grad.ndim > 0:
+            gradient.mul_(grad if grad.shape == gradient.shape else grad.unsqueeze(1))
+        elif grad.item() != 1:
+            gradient.mul_(grad)
+        return None, None, None, gradient.to(x.dtype), *[None] * len(others)
 
 
 # --- Arguments and results ------------------------------------------------------------------------
 
 _HALF = (torch.float16, torch.bfloat16)
+_FLOATS = (*_HALF, torch.float32, torch.float64)
 
 
 def _wide(x: Tensor) -> Tensor:
@@ -418,14 +425,19 @@ def _can_look(x: Tensor) -> bool:
         and type(x) in (Tensor, torch.nn.Parameter)
         and not torch.compiler.is_compiling()
         and not torch._C._functorch.is_functorch_wrapped_tensor(x)
+        and not torch._C._functorch.is_legacy_batchedtensor(x)
         and not torch._C._len_torch_dispatch_stack()
-        and not torch.jit.is_tracing()
+        and not torch._C._get_tracing_state()
+        and not x.is_neg()
+        and not x._is_zerotensor()
     )
 
 
 def _check_tensor(name: str, value: Any) -> None:
     if not isinstance(value, Tensor):
         raise TypeError(f"{name}: takes a tensor, got {type(value).__name__}")
+    if value.is_floating_point() and value.dtype not in _FLOATS:
+        raise TypeError(f"{name}: takes one of {_FLOATS} if not integers, got {value.dtype}")
     if value.is_complex() or value.layout != torch.strided:
         got = f"{value.dtype}, {value.layout}"
         raise TypeError(f"{name}: takes a tensor of real numbers, torch.strided, got {got}")

@@ -3,6 +3,7 @@
 import itertools
 import os
 
+import numpy as np
 import pytest
 import torch
 from torch.autograd import grad
@@ -228,3 +229,103 @@ def test_memory(way, reduction):
         bound = 5 + 4 * (reduction == "none" and loss is sigmoid_focal_loss)
         bound += 2 * (way == "chunks")  # the chunks in use
         assert 4 * x.numel() <= peak < bound * x.numel(), peak / x.numel()
+
+
+# --- What a fast path might get wrong -------------------------------------------------------------
+
+
+@pytest.mark.parametrize("way", WAYS, indirect=True)
+def test_views_with_a_negative_bit_and_zero_tensors(way):
+    z = torch.tensor([1 + 2j, 3 - 1j], dtype=torch.complex64).conj().imag
+    assert z.is_neg()
+    one = torch.ones(2)
+    close(sigmoid_focal_loss(z, one), sigmoid_focal_loss(z.clone(), one))
+    close(sigmoid_focal_loss(z[:1], one[:1]), sigmoid_focal_loss(z[:1].clone(), one[:1]))
+    t, w = torch.tensor([0]), torch._neg_view(-torch.tensor([2.0, 3.0]))
+    x = rand(1, 2)
+    close(softmax_focal_loss(x, t, w, reduction="sum"), 2 * softmax_focal_loss(x, t))
+    zero = torch._efficientzerotensor((2,))
+    close(sigmoid_focal_loss(zero, one), sigmoid_focal_loss(torch.zeros(2), one))
+
+
+@pytest.mark.parametrize("way", WAYS, indirect=True)
+def test_the_default_device_is_not_that_of_the_logits(way):
+    x, y, t = rand(3, 4), rand(3, 4, seed=1) > 0, torch.tensor([0, 1, 2])
+    expected = [both(sigmoid_focal_loss, x, y), both(softmax_focal_loss, x, t)]
+    with torch.device("meta"):
+        got = [both(sigmoid_focal_loss, x, y), both(softmax_focal_loss, x, t)]
+    close(got, expected)
+
+
+@pytest.mark.parametrize("way", WAYS, indirect=True)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_target_is_hard_only_if_it_is(way, dtype):
+    """1 - 2y is 1 for smaller ones than these, and the loss of the other label is large."""
+    y = torch.tensor([1e-9, 1e-17, 1e-30], dtype=dtype)
+    x = torch.full((3,), -1e4, dtype=dtype)
+    close(sigmoid_focal_loss(x, y, None), y * 1e4, rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("way", WAYS, indirect=True)
+def test_a_sum_that_overflows_is_infinite(way):
+    x = torch.full((4,), 3e38)
+    assert sigmoid_focal_loss(x, torch.zeros(4), None, reduction="sum") == torch.inf
+    rows = torch.tensor([[0.0, 3e38]] * 4)
+    t = torch.zeros(4, dtype=torch.long)
+    assert softmax_focal_loss(rows, t, reduction="sum") == torch.inf
+    _, slope = both(softmax_focal_loss, rows, t, reduction="sum")
+    close(slope, torch.tensor([[-1.0, 1.0]] * 4))
+
+
+@pytest.mark.parametrize("way", WAYS, indirect=True)
+@pytest.mark.parametrize("upstream", [torch.nan, torch.inf])
+def test_nothing_comes_back_to_ignored_items(way, upstream):
+    x, t = torch.tensor([[1.0, 2, 3], [0, 1, 2]]), torch.tensor([0, -100])
+    for reduction, back in (("none", [1.0, upstream]), ("mean", upstream)):
+        a = x.clone().requires_grad_()
+        value = softmax_focal_loss(a, t, reduction=reduction)
+        (slope,) = grad(value, a, torch.tensor(back))
+        assert (slope[1] == 0).all()
+
+
+@pytest.mark.parametrize("way", WAYS, indirect=True)
+def test_gradients_in_batches(way):
+    x, t = rand(4, 3).requires_grad_(), torch.tensor([0, 1, 2, 0])
+    value = softmax_focal_loss(x, t, reduction="none")
+    (rows,) = grad(value, x, torch.eye(4), is_grads_batched=True, retain_graph=True)
+    for row, one in zip(rows, torch.eye(4), strict=True):
+        close(row, grad(value, x, one, retain_graph=True)[0])
+
+
+@pytest.mark.parametrize("way", WAYS, indirect=True)
+@pytest.mark.parametrize("weight", [[1e10, 1.0, 1e10], [1e3, 1.0, 0.0], [1e-30, 1e-33, 1e-30]])
+def test_weights_of_any_size(way, weight):
+    """They may make a normal number of a probability that is not one."""
+    x = torch.tensor([[0.0, -30, -100.0], [0, 1, -101], [0, -92, -5]])
+    w = torch.tensor(weight, dtype=torch.float64)
+    for t in (torch.tensor([0, 0, 0]), torch.tensor([1, 0, 1])):
+        for options in ({"reduction": "sum"}, {"label_smoothing": 0.1}):
+            got = both(softmax_focal_loss, x, t, w, gamma=0.0, **options)
+            expected = both(softmax_focal_loss, x.double(), t, w, gamma=0.0, **options)
+            for one, true in zip(got, expected, strict=True):
+                normal = true.abs() > torch.finfo(torch.float32).tiny
+                error = ((one - true) / true)[normal]
+                assert error.numel() and error.abs().max() < 16 * EPS
+
+
+@pytest.mark.parametrize("way", ["kernels", "chunks"], indirect=True)
+def test_what_changed_behind_the_back_of_autograd(way):
+    """NumPy's writes are not seen by it: an index that was checked may not be one any more."""
+    index = np.zeros(4, np.int64)
+    x = torch.zeros(4, 3, dtype=torch.bfloat16, requires_grad=True)
+    value = softmax_focal_loss(x, torch.from_numpy(index))
+    index[:] = 10**9
+    with pytest.raises((RuntimeError, IndexError)):
+        value.backward()
+    x = torch.zeros(4, 3, requires_grad=True)
+    value = softmax_focal_loss(x, torch.tensor([0, 1, 2, 0]))
+    value.backward(retain_graph=True)
+    x.data.fill_(torch.nan)
+    x.grad = None
+    value.backward()
+    assert x.grad.isnan().all()
