@@ -336,8 +336,8 @@ def run_case(case: Case, rounds: int, gamma: float, quick: bool) -> tuple[dict[s
             notes.add(f"{COMPILED} is left out: there is no C++ compiler")
     for turn in range(rounds):
         for name in list(runs):
-            if name == COMPILED and turn:
-                continue  # one round, as it is for information
+            if name in (WITHOUT, COMPILED) and turn:
+                continue  # one round, as they are for information
             result = run(name, "time")
             if "absent" in result:
                 notes.add(result["absent"])

@@ -9,6 +9,7 @@ the kernels, bad ones, and a loss that is not finite.
 
 import ctypes
 import importlib.util
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -172,6 +173,10 @@ def _load() -> ctypes.CDLL | None:
         (kernels.focal_softmax, [pointer] * 6 + [count] * 2 + [real] * 4),
     ):
         function.argtypes, function.restype = [*arguments, ctypes.c_int], real
+    # The threads of the OpenMP library that torch has loaded, if its wheel brought it.
+    home = Path(torch.__file__).parent
+    for path in (*home.glob("lib/libgomp*.so*"), *home.parent.glob("torch.libs/libgomp*.so*")):
+        kernels.focal_threads(ctypes.cast(ctypes.CDLL(str(path)).GOMP_parallel, pointer))
     return kernels
 
 

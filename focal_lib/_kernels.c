@@ -49,15 +49,19 @@ INLINE float exponential(float a, float b, int shift) {
     return y * power_of_two(k / 2) * power_of_two(k - k / 2);
 }
 
-/* log(1 + e), for 0 <= e <= 1: with 1 + e = 2^k (1 + g) and s = g / (2 + g), k log 2 + 2 atanh s. */
-INLINE float log_one_plus(float e) {
+/* log(1 + e), for 0 <= e <= 1, and 1 / (1 + e): with 1 + e = 2^k (1 + g) and s = g / (2 + g), the
+   logarithm is k log 2 + 2 atanh s; one division serves both. */
+INLINE float log_one_plus(float e, float *inverse) {
     float k = e > 0.414f ? 1.0f : 0.0f;
     float g = e > 0.414f ? 0.5f * (e - 1.0f) : e;
-    float s = g / (2.0f + g);
+    float a = 1.0f + e, b = 2.0f + g;
+    float both = 1.0f / (a * b);
+    float s = g * a * both;
     float w = s * s;
     float half = 0.5f * g * g;
     float rest = fmaf(fmaf(0.295803078f, w, 0.399887727f), w, 0.666666851f) * w;
     rest = fmaf(k, 1.42860682e-6f, s * (half + rest)) - half;
+    *inverse = b * both;
     return fmaf(k, 0.693145752f, g + rest);
 }
 
@@ -95,23 +99,50 @@ static void expect(float *v, int64_t count) {
 #endif
 }
 
-static double run(void *(*work)(void *), const Job *whole, int64_t count, int threads) {
+typedef struct {
+    void (*work)(Job *);
+    Job *jobs;
+    int count, next;
+} Team;
+
+static void take_jobs(void *argument) {
+    Team *team = argument;
+    for (int k; (k = __atomic_fetch_add(&team->next, 1, __ATOMIC_RELAXED)) < team->count;)
+        team->work(&team->jobs[k]);
+}
+
+static void *take_jobs_in_thread(void *argument) {
+    take_jobs(argument);
+    return NULL;
+}
+
+/* GOMP_parallel of the OpenMP library that torch runs on: its threads are there already, and may
+   still hold the processors while they wait for torch's next operation. */
+typedef void (*Parallel)(void (*)(void *), void *, unsigned, unsigned);
+static Parallel parallel = NULL;
+void focal_threads(Parallel of_torch) { parallel = of_torch; }
+
+static double run(void (*work)(Job *), const Job *whole, int64_t count, int threads) {
     Job jobs[MOST_THREADS];
-    pthread_t ids[MOST_THREADS];
-    int started[MOST_THREADS] = {0};
     threads = threads < 1 ? 1 : threads > MOST_THREADS ? MOST_THREADS : threads;
-    for (int k = threads - 1; k >= 0; k--) {
+    for (int k = 0; k < threads; k++) {
         jobs[k] = *whole;
         jobs[k].begin = count * k / threads;
         jobs[k].end = count * (k + 1) / threads;
-        started[k] = k && !pthread_create(&ids[k], NULL, work, &jobs[k]);
-        if (!started[k]) work(&jobs[k]);
+    }
+    Team team = {.work = work, .jobs = jobs, .count = threads};
+    if (threads > 1 && parallel) {
+        parallel(take_jobs, &team, (unsigned)threads, 0);
+    } else {
+        pthread_t ids[MOST_THREADS];
+        int started = 0;
+        while (started < threads - 1 && !pthread_create(&ids[started], NULL, take_jobs_in_thread, &team))
+            started++;
+        take_jobs(&team);
+        while (started > 0) pthread_join(ids[--started], NULL);
     }
     double total = 0.0;
-    for (int k = 0; k < threads; k++) {
-        if (started[k]) pthread_join(ids[k], NULL);
-        total += jobs[k].total;
-    }
+    for (int k = 0; k < threads; k++) total += jobs[k].total;
     return total;
 }
 
@@ -129,15 +160,16 @@ INLINE float decay(double gamma, float a, float b) {
    loss = positive y q^gamma u + negative (1 - y) p^gamma v,
    gradient = negative (1 - y) p^gamma (p + gamma q v) - positive y q^gamma (q + gamma p u).
    With hard targets one of the two terms is computed: that of z = x or -x. */
-INLINE double sigmoid_block(const Job *job, const float *x, const float *y, int count, int power,
-                            int soft, float *loss, float *gradient) {
+INLINE double sigmoid_block(const Job *job, const float *restrict x, const float *restrict y,
+                            int count, int power, int soft, float *restrict loss,
+                            float *restrict gradient) {
     const float gamma = (float)job->gamma, share = (float)job->share;
     const float positive = (float)job->positive, negative = (float)job->negative;
     for (int i = 0; i < count; i++) {
         float z = soft || y[i] > 0.5f ? x[i] : -x[i];
         float e = exponential(-fabsf(z), 0.0f, 0);
-        float l = log_one_plus(e);
-        float large = 1.0f / (1.0f + e), small = e * large;
+        float large, l = log_one_plus(e, &large);
+        float small = e * large;
         float p = z > 0.0f ? large : small, q = z > 0.0f ? small : large;
         float above = z > 0.0f ? z : 0.0f, below = z > 0.0f ? 0.0f : -z;
         float factor = power == 0 ? 1.0f : power == 1 ? q : power == 2 ? q * q
@@ -159,13 +191,14 @@ INLINE double sigmoid_block(const Job *job, const float *x, const float *y, int 
     return sum(loss, count);
 }
 
-VECTORS static void *sigmoid_work(void *argument) {
-    Job *job = argument;
-    float loss[BLOCK], gradient[BLOCK];
+VECTORS static void sigmoid_work(Job *job) {
+    float some_losses[BLOCK], some_slopes[BLOCK];
     job->total = 0.0;
     for (int64_t i = job->begin; i < job->end; i += BLOCK) {
         const int count = job->end - i < BLOCK ? (int)(job->end - i) : BLOCK;
         const float *x = job->x + i, *y = job->y + i;
+        float *loss = job->loss ? job->loss + i : some_losses;
+        float *gradient = job->gradient ? job->gradient + i : some_slopes;
         int soft = 0, wrong = 0;
         for (int k = 0; k < count; k++) {
             soft |= y[k] != 0.0f && y[k] != 1.0f;
@@ -178,10 +211,7 @@ VECTORS static void *sigmoid_work(void *argument) {
         else if (job->gamma == 0.0) job->total += TERM(0, 0);
         else job->total += TERM(-1, 0);
         if (wrong) job->total = NAN;
-        if (job->loss) memcpy(job->loss + i, loss, count * sizeof(float));
-        if (job->gradient) memcpy(job->gradient + i, gradient, count * sizeof(float));
     }
-    return NULL;
 }
 
 double focal_sigmoid(const float *x, const float *y, float *loss, float *gradient, int64_t count,
@@ -206,45 +236,83 @@ enum { SHIFT = 32 };
 
 /* 2^SHIFT e^(x - largest), so that a large weight finds digits in the small ones; NaN where a logit
    is NaN or +inf. */
-INLINE void exponentials(const float *restrict x, float largest, float *restrict e, int count) {
+INLINE void exponentials(const float *restrict x, const float *restrict largest, float *restrict e,
+                         int count) {
     for (int j = 0; j < count; j++) {
-        float d = x[j] - largest, left = left_over(x[j], largest, d);
+        float d = x[j] - largest[j], left = left_over(x[j], largest[j], d);
         e[j] = exponential(d, d > -150.0f ? left : 0.0f, SHIFT);
     }
 }
 
+INLINE void fill(float *v, float value, int64_t count) {
+    for (int64_t j = 0; j < count; j++) v[j] = value;
+}
+
 /* A class index t. With e_j = e^(x_j - max x), S the sum of all but e_t, p = e_t / (e_t + S),
    q = S / (e_t + S), u = -log p and G = w_t q^gamma (q + gamma p u):
-   loss = w_t q^gamma u, gradient_t = -G, gradient_j = G e_j / S. */
-INLINE double hard_row(const Job *job, const float *x, int64_t t, float *gradient) {
-    const int64_t classes = job->classes;
+   loss = w_t q^gamma u, gradient_t = -G, gradient_j = G e_j / S. Given the e_j but 0 for t, and S. */
+INLINE double hard_row(const Job *job, float d_t, float shifted_e_t, double shifted_others,
+                       int64_t t, float *gradient) {
     const double gamma = job->gamma, w_t = job->unit * (job->weight ? job->weight[t] : 1.0);
-    const float largest = maximum(x, classes);
-    float scratch[BLOCK];
-    double others = 0.0;
-    for (int64_t j = 0; j < classes; j += BLOCK) {
-        const int count = classes - j < BLOCK ? (int)(classes - j) : BLOCK;
-        float *e = gradient ? gradient + j : scratch;
-        exponentials(x + j, largest, e, count);
-        if (j <= t && t < j + count) e[t - j] *= 0.0f; /* NaN stays */
-        others += sum(e, count);
-    }
-    others = ldexp(others, -SHIFT);
-    const double d_t = (double)x[t] - largest, e_t = exp(d_t), all = e_t + others;
-    const double p = e_t / all, q = others / all;
-    const double u = d_t == 0.0 ? log1p(others) : log(all) - d_t;
+    const double others = shifted_others * 0x1p-32, e_t = shifted_e_t * 0x1p-32;
+    const double over = 1.0 / (e_t + others), p = e_t * over, q = others * over;
+    const double u = d_t == 0.0f ? log1p(others) : log(e_t + others) - d_t;
     const double factor = w_t * (gamma == 2.0 ? q * q : pow(q, gamma));
     if (gradient) {
         const double slope = factor * (q + gamma * p * u) * job->share;
-        int k = 0; /* the scale in three parts, as it may be smaller than what comes of it */
-        const float scale = others > 0.0 ? (float)frexp(slope / others, &k) : 0.0f;
-        k = k - SHIFT < -252 ? -252 : k - SHIFT > 127 ? 127 : k - SHIFT;
-        const int half = k < -126 ? -126 : k;
-        const float power = power_of_two(half), rest = power_of_two(k - half);
-        for (int64_t j = 0; j < classes; j++) gradient[j] = gradient[j] * scale * power * rest;
+        double scale = others > 0.0 ? slope / others : 0.0, power = 0x1p-32;
+        while (scale < 0x1p-90 && power > 0x1p-120) { /* float would lose what comes of it */
+            scale *= 0x1p30;
+            power *= 0x1p-30;
+        }
+        const float a = (float)scale, b = (float)power;
+        for (int64_t j = 0; j < job->classes; j++) gradient[j] = gradient[j] * a * b;
         gradient[t] = (float)-slope;
     }
     return factor * u;
+}
+
+/* Some rows, few enough for a block, or one. */
+INLINE void hard_rows(Job *job, int64_t first, int rows) {
+    const int64_t classes = job->classes, count = rows * classes;
+    const float *x = job->x + first * classes;
+    float *gradient = job->gradient ? job->gradient + first * classes : NULL;
+    float reference[BLOCK], scratch[BLOCK];
+    for (int r = 0; r < rows; r++)
+        fill(reference + r * classes, maximum(x + r * classes, classes), classes < BLOCK ? classes : BLOCK);
+    double others = 0.0;
+    float e_t = 0.0f;
+    const int64_t t = job->index[first];
+    for (int64_t j = 0; j < count; j += BLOCK) {
+        const int part = count - j < BLOCK ? (int)(count - j) : BLOCK;
+        float *e = gradient ? gradient + j : scratch;
+        exponentials(x + j, reference, e, part);
+        if (rows > 1) break;
+        if (j <= t && t < j + part) {
+            e_t = e[t - j];
+            e[t - j] *= 0.0f; /* NaN stays */
+        }
+        others += sum(e, part);
+    }
+    for (int r = 0; r < rows; r++) {
+        const int64_t i = first + r, t = job->index[i];
+        float *e = (gradient ? gradient : scratch) + r * classes;
+        double loss = 0.0;
+        if (t < 0 || t >= classes) { /* ignored, or changed since it was checked */
+            if (t >= 0) loss = NAN;
+            if (gradient) memset(e, 0, classes * sizeof(float));
+        } else {
+            if (rows > 1) {
+                e_t = e[t];
+                e[t] *= 0.0f;
+                others = sum(e, (int)classes);
+            }
+            const float d_t = x[r * classes + t] - reference[rows > 1 ? r * classes : 0];
+            loss = hard_row(job, d_t, e_t, others, t, gradient ? e : NULL);
+        }
+        job->total += loss;
+        if (job->loss) job->loss[i] = (float)loss;
+    }
 }
 
 /* Every class c with the factor a_c = w_c y_c. With e, T the sum of e, p_c = e_c / T, o_c = p_c / q_c
@@ -260,9 +328,10 @@ INLINE double soft_row(const Job *job, const float *x, const float *y, int64_t t
     while (top < classes - 1 && x[top] != largest) top++;
     double rest = 0.0, others = 0.0, loss = 0.0;
     float each[BLOCK];
+    fill(each, largest, classes < BLOCK ? classes : BLOCK);
     for (int64_t j = 0; j < classes; j += BLOCK) {
         const int count = classes - j < BLOCK ? (int)(classes - j) : BLOCK;
-        exponentials(x + j, largest, e + j, count);
+        exponentials(x + j, each, e + j, count);
         if (j <= top && top < j + count) e[top] *= 0.0f;
         rest += sum(e + j, count);
         for (int k = 0; k < count; k++) h[j + k] = (float)((y ? given * y[j + k] : 0.0) + even);
@@ -278,8 +347,8 @@ INLINE double soft_row(const Job *job, const float *x, const float *y, int64_t t
         for (int k = 0; k < count; k++) {
             float o = e[j + k] / (shifted - e[j + k]);
             float u = (largest - x[j + k]) + (float)log_total;
-            float q = 1.0f / (1.0f + o);
-            float value = h[j + k] * (power == 2 ? q * q : decay(gamma, 0.0f, log_one_plus(o)));
+            float q, v = log_one_plus(o, &q);
+            float value = h[j + k] * (power == 2 ? q * q : decay(gamma, 0.0f, v));
             each[k] = value * u;
             h[j + k] = value * (1.0f + (float)gamma * o * u);
         }
@@ -299,30 +368,33 @@ INLINE double soft_row(const Job *job, const float *x, const float *y, int64_t t
     return (loss + value * u) * job->unit;
 }
 
-VECTORS static void *softmax_work(void *argument) {
-    Job *job = argument;
-    const int soft = job->y || job->smoothing > 0.0;
-    float *scratch = soft ? malloc(2 * job->classes * sizeof(float)) : NULL;
-    job->total = soft && !scratch ? NAN : 0.0;
-    for (int64_t i = job->begin; i < job->end && (scratch || !soft); i++) {
-        const float *x = job->x + i * job->classes, *y = job->y ? job->y + i * job->classes : NULL;
-        float *gradient = job->gradient ? job->gradient + i * job->classes : NULL;
+VECTORS static void softmax_work(Job *job) {
+    const int64_t classes = job->classes;
+    job->total = 0.0;
+    if (!job->y && job->smoothing == 0.0) {
+        const int most = classes < BLOCK ? (int)(BLOCK / classes) : 1;
+        for (int64_t i = job->begin; i < job->end; i += most)
+            hard_rows(job, i, job->end - i < most ? (int)(job->end - i) : most);
+        return;
+    }
+    float *scratch = malloc(2 * classes * sizeof(float));
+    if (!scratch) job->total = NAN;
+    for (int64_t i = job->begin; i < job->end && scratch; i++) {
+        const float *x = job->x + i * classes, *y = job->y ? job->y + i * classes : NULL;
+        float *gradient = job->gradient ? job->gradient + i * classes : NULL;
         const int64_t t = job->index ? job->index[i] : -1;
         double loss = 0.0;
-#define ROW(power) soft_row(job, x, y, t, gradient, scratch, scratch + job->classes, power)
-        if (job->index && (t < 0 || t >= job->classes)) { /* ignored, or changed since it was seen */
+#define ROW(power) soft_row(job, x, y, t, gradient, scratch, scratch + classes, power)
+        if (job->index && (t < 0 || t >= classes)) { /* ignored, or changed since it was checked */
             if (t >= 0) loss = NAN;
-            if (gradient) memset(gradient, 0, job->classes * sizeof(float));
-        } else if (soft) {
-            loss = job->gamma == 2.0 ? ROW(2) : ROW(-1);
+            if (gradient) memset(gradient, 0, classes * sizeof(float));
         } else {
-            loss = hard_row(job, x, t, gradient);
+            loss = job->gamma == 2.0 ? ROW(2) : ROW(-1);
         }
         job->total += loss;
         if (job->loss) job->loss[i] = (float)loss;
     }
     free(scratch);
-    return NULL;
 }
 
 double focal_softmax(const float *x, const int64_t *index, const float *y, const double *weight,

@@ -34,6 +34,9 @@ def target_probability(p: ArrayLike, y: ArrayLike) -> Array:
 
     ``p`` in [0, 1] and ``y`` in {0, 1} broadcast. Source: Lin et al. 2017, equation 2; the book's
     eq-p-t.
+
+    >>> target_probability(0.25, [1, 0])
+    array([0.25, 0.75])
     """
     probability, label = _within("p", p, 1), _label(y)
     return _out(np.where(label == 1, probability, 1 - probability), p)
@@ -44,6 +47,9 @@ def target_weight(alpha: float | None, y: ArrayLike) -> Array:
 
     ``alpha`` in [0, 1], or None: the weight 1 for both; ``y`` in {0, 1}, of any shape. Source: Lin
     et al. 2017, section 3.1; the book's eq-alpha-t.
+
+    >>> target_weight(0.25, [1, 0])
+    array([0.25, 0.75])
     """
     positive, negative = _checks.class_weights(alpha)
     return _out(np.where(_label(y) == 1, positive, negative), positive)
@@ -53,6 +59,9 @@ def cross_entropy(p_t: ArrayLike) -> Array:
     """Cross entropy: CE(p_t) = -log p_t, infinite at p_t = 0.
 
     ``p_t`` in [0, 1], of any shape. Source: the book's eq-ce.
+
+    >>> print(cross_entropy(1.0), cross_entropy(0.0))
+    0.0 inf
     """
     return focal_loss(p_t, 0.0)
 
@@ -62,6 +71,9 @@ def balanced_cross_entropy(p_t: ArrayLike, alpha_t: ArrayLike) -> Array:
 
     ``p_t`` in [0, 1] and ``alpha_t`` >= 0, finite, broadcast. Source: Lin et al. 2017, equation 3;
     the book's eq-balanced.
+
+    >>> print(balanced_cross_entropy(0.0, 0.25), balanced_cross_entropy(0.0, 0.0))
+    inf 0.0
     """
     return focal_loss(p_t, 0.0, alpha_t)
 
@@ -71,6 +83,9 @@ def modulating_factor(p_t: ArrayLike, gamma: float) -> Array:
 
     ``p_t`` in [0, 1], of any shape; ``gamma`` >= 0, finite. Source: Lin et al. 2017, section 3.2;
     the book's def-modulating-factor.
+
+    >>> modulating_factor([0.75, 1.0], 2)
+    array([0.0625, 0.    ])
     """
     exponent = _checks.nonnegative("gamma", gamma)
     return _out((1 - _within("p_t", p_t, 1)) ** exponent, p_t)
@@ -127,8 +142,8 @@ def sigmoid_focal_loss(
     Source: Lin et al. 2017, equation 5; the book's eq-focal-alpha and eq-softplus. The names, their
     order and the defaults are those of torchvision.ops.sigmoid_focal_loss.
 
-    In principle this is focal_loss(target_probability(sigma(x), y), ...), but it keeps its digits
-    where that p_t rounds to 1:
+    In principle this is ``focal_loss(target_probability(p, y), ...)`` with p = sigma(x), but it
+    keeps its digits where that p_t rounds to 1:
 
     >>> x = np.array([-20.0, -40.0])
     >>> p = 1 / (1 + np.exp(-x))

@@ -353,7 +353,8 @@ class _WithGradient(torch.autograd.Function):
         gradient, ctx.gradient = ctx.gradient, None
         x, *others = ctx.saved_tensors
         again = torch.is_grad_enabled()
-        if again or not _can_look(grad) or not math.isfinite(grad.sum().item()):
+        total = grad.sum() if grad.ndim else grad
+        if again or not _can_look(grad) or not math.isfinite(total.item()):
             gradient = None
         elif gradient is None:
             made = ctx.made(x, *others, True)

@@ -15,9 +15,11 @@ def inverse_frequency(counts: ArrayLike) -> NDArray[np.float64]:
     then has the same total weight N / C, and the mean weight of an example is 1. In the binary loss
     the same ratio is alpha = w_1 / (w_0 + w_1) = N_0 / N (the book's prop-inverse-frequency).
 
-    Parameters: ``counts``, (C,), numbers of examples, all positive.
-    Raises: TypeError or ValueError where ``counts`` is not that; a class without examples has no
-    inverse frequency.
+    Args:
+        counts: numbers of examples, (C,), all positive: a class without examples has no inverse
+            frequency.
+
+    Raises TypeError or ValueError, naming the argument.
 
     >>> inverse_frequency([900, 100])
     array([0.55555556, 5.        ])
@@ -33,8 +35,11 @@ def effective_number(counts: ArrayLike, beta: float) -> NDArray[np.float64]:
     beta = 0 gives equal weights; beta -> 1 gives those of `inverse_frequency` up to a factor.
     Source: Cui et al. 2019, equation 2 and section 4.
 
-    Parameters: ``counts``, (C,), numbers of examples, all positive; ``beta`` in [0, 1).
-    Raises: TypeError or ValueError naming ``counts`` or ``beta``.
+    Args:
+        counts: numbers of examples, (C,), all positive.
+        beta: in [0, 1).
+
+    Raises TypeError or ValueError, naming the argument.
 
     >>> effective_number([10, 1000], 0.0)
     array([1., 1.])
@@ -57,7 +62,10 @@ def prior_logit(pi: float) -> float:
     The bias of a last layer that makes every score start at pi; Lin et al. 2017, section 4.1, take
     pi = 0.01.
 
-    Parameters: ``pi`` in (0, 1). Raises: TypeError or ValueError naming ``pi``.
+    Args:
+        pi: in (0, 1).
+
+    Raises TypeError or ValueError, naming the argument.
 
     >>> round(prior_logit(0.01), 4)
     -4.5951
