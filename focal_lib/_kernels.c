@@ -17,7 +17,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#if defined(__x86_64__) && defined(__linux__) && defined(__GNUC__) && !defined(__clang__)
+#if defined(__x86_64__) && defined(__GLIBC__) && __GNUC__ >= 12 && !defined(__clang__)
 #define VECTORS __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
 #else
 #define VECTORS
@@ -34,19 +34,22 @@ INLINE float power_of_two(int32_t n) { /* -126 <= n <= 127 */
 }
 
 /* 2^shift e^(a + b), for a <= 0 and a small b: with a = n log 2 + r, a power of 2 times a polynomial
-   in r. */
+   in r. With a shift what is below e^-108 is 0, so that all else is a normal number. */
 INLINE float exponential(float a, float b, int shift) {
-    a = a < -150.0f ? -150.0f : a;
-    float n = rintf(a * 1.44269504f);
-    float r = fmaf(n, -0.693145752f, a); /* log 2 in two parts, the first with few bits */
+    const float least = shift ? -108.0f : -150.0f;
+    float c = a < least ? least : a;
+    float n = rintf(c * 1.44269504f);
+    float r = fmaf(n, -0.693145752f, c); /* log 2 in two parts, the first with few bits */
     r = fmaf(n, -1.42860682e-6f, r) + b;
     float y = fmaf(0.00139261836f, r, 0.00836317905f);
     y = fmaf(y, r, 0.0416665546f);
     y = fmaf(y, r, 0.16666577f);
     y = fmaf(y, r, 0.5f);
     y = fmaf(y * r, r, r) + 1.0f;
-    int32_t k = (n >= -217.0f ? (int32_t)n : -217) + shift; /* n may be NaN, as y is then */
-    return y * power_of_two(k / 2) * power_of_two(k - k / 2);
+    int32_t k = n >= -217.0f ? (int32_t)n : -217; /* n may be NaN, as y is then */
+    if (!shift) return y * power_of_two(k / 2) * power_of_two(k - k / 2);
+    k = k < -156 ? -156 : k;
+    return a < least ? 0.0f : y * power_of_two(k + shift);
 }
 
 /* log(1 + e), for 0 <= e <= 1, and 1 / (1 + e): with 1 + e = 2^k (1 + g) and s = g / (2 + g), the
@@ -193,7 +196,7 @@ INLINE double sigmoid_block(const Job *job, const float *restrict x, const float
 
 VECTORS static void sigmoid_work(Job *job) {
     float some_losses[BLOCK], some_slopes[BLOCK];
-    job->total = 0.0;
+    double total = 0.0; /* of its own: the jobs of two threads are neighbours in memory */
     for (int64_t i = job->begin; i < job->end; i += BLOCK) {
         const int count = job->end - i < BLOCK ? (int)(job->end - i) : BLOCK;
         const float *x = job->x + i, *y = job->y + i;
@@ -205,13 +208,14 @@ VECTORS static void sigmoid_work(Job *job) {
             wrong |= !(y[k] >= 0.0f && y[k] <= 1.0f);
         }
 #define TERM(power, soft) sigmoid_block(job, x, y, count, power, soft, loss, gradient)
-        if (soft) job->total += job->gamma == 2.0 ? TERM(2, 1) : TERM(-1, 1);
-        else if (job->gamma == 2.0) job->total += TERM(2, 0);
-        else if (job->gamma == 1.0) job->total += TERM(1, 0);
-        else if (job->gamma == 0.0) job->total += TERM(0, 0);
-        else job->total += TERM(-1, 0);
-        if (wrong) job->total = NAN;
+        if (soft) total += job->gamma == 2.0 ? TERM(2, 1) : TERM(-1, 1);
+        else if (job->gamma == 2.0) total += TERM(2, 0);
+        else if (job->gamma == 1.0) total += TERM(1, 0);
+        else if (job->gamma == 0.0) total += TERM(0, 0);
+        else total += TERM(-1, 0);
+        if (wrong) total = NAN;
     }
+    job->total = total;
 }
 
 double focal_sigmoid(const float *x, const float *y, float *loss, float *gradient, int64_t count,
@@ -240,7 +244,7 @@ INLINE void exponentials(const float *restrict x, const float *restrict largest,
                          int count) {
     for (int j = 0; j < count; j++) {
         float d = x[j] - largest[j], left = left_over(x[j], largest[j], d);
-        e[j] = exponential(d, d > -150.0f ? left : 0.0f, SHIFT);
+        e[j] = exponential(d, d >= -108.0f ? left : 0.0f, SHIFT);
     }
 }
 
@@ -256,7 +260,7 @@ INLINE double hard_row(const Job *job, float d_t, float shifted_e_t, double shif
     const double gamma = job->gamma, w_t = job->unit * (job->weight ? job->weight[t] : 1.0);
     const double others = shifted_others * 0x1p-32, e_t = shifted_e_t * 0x1p-32;
     const double over = 1.0 / (e_t + others), p = e_t * over, q = others * over;
-    const double u = d_t == 0.0f ? log1p(others) : log(e_t + others) - d_t;
+    const double u = d_t == 0.0f ? log1pf((float)others) : logf((float)(e_t + others)) - d_t;
     const double factor = w_t * (gamma == 2.0 ? q * q : pow(q, gamma));
     if (gradient) {
         const double slope = factor * (q + gamma * p * u) * job->share;
@@ -273,14 +277,14 @@ INLINE double hard_row(const Job *job, float d_t, float shifted_e_t, double shif
 }
 
 /* Some rows, few enough for a block, or one. */
-INLINE void hard_rows(Job *job, int64_t first, int rows) {
+INLINE double hard_rows(const Job *job, int64_t first, int rows) {
     const int64_t classes = job->classes, count = rows * classes;
     const float *x = job->x + first * classes;
     float *gradient = job->gradient ? job->gradient + first * classes : NULL;
     float reference[BLOCK], scratch[BLOCK];
     for (int r = 0; r < rows; r++)
         fill(reference + r * classes, maximum(x + r * classes, classes), classes < BLOCK ? classes : BLOCK);
-    double others = 0.0;
+    double total = 0.0, others = 0.0;
     float e_t = 0.0f;
     const int64_t t = job->index[first];
     for (int64_t j = 0; j < count; j += BLOCK) {
@@ -310,9 +314,10 @@ INLINE void hard_rows(Job *job, int64_t first, int rows) {
             const float d_t = x[r * classes + t] - reference[rows > 1 ? r * classes : 0];
             loss = hard_row(job, d_t, e_t, others, t, gradient ? e : NULL);
         }
-        job->total += loss;
+        total += loss;
         if (job->loss) job->loss[i] = (float)loss;
     }
+    return total;
 }
 
 /* Every class c with the factor a_c = w_c y_c. With e, T the sum of e, p_c = e_c / T, o_c = p_c / q_c
@@ -370,15 +375,16 @@ INLINE double soft_row(const Job *job, const float *x, const float *y, int64_t t
 
 VECTORS static void softmax_work(Job *job) {
     const int64_t classes = job->classes;
-    job->total = 0.0;
+    double total = 0.0; /* of its own: the jobs of two threads are neighbours in memory */
     if (!job->y && job->smoothing == 0.0) {
         const int most = classes < BLOCK ? (int)(BLOCK / classes) : 1;
         for (int64_t i = job->begin; i < job->end; i += most)
-            hard_rows(job, i, job->end - i < most ? (int)(job->end - i) : most);
+            total += hard_rows(job, i, job->end - i < most ? (int)(job->end - i) : most);
+        job->total = total;
         return;
     }
     float *scratch = malloc(2 * classes * sizeof(float));
-    if (!scratch) job->total = NAN;
+    if (!scratch) total = NAN;
     for (int64_t i = job->begin; i < job->end && scratch; i++) {
         const float *x = job->x + i * classes, *y = job->y ? job->y + i * classes : NULL;
         float *gradient = job->gradient ? job->gradient + i * classes : NULL;
@@ -391,10 +397,11 @@ VECTORS static void softmax_work(Job *job) {
         } else {
             loss = job->gamma == 2.0 ? ROW(2) : ROW(-1);
         }
-        job->total += loss;
+        total += loss;
         if (job->loss) job->loss[i] = (float)loss;
     }
     free(scratch);
+    job->total = total;
 }
 
 double focal_softmax(const float *x, const int64_t *index, const float *y, const double *weight,
