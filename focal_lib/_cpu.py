@@ -109,14 +109,15 @@ def softmax(
         total = _kernels.focal_softmax(*map(_pointer, tensors), *numbers)
     elif index is not None:
         total = 0.0
-        size = max(1, _CHUNK // classes)
+        size = max(1, 4 * _CHUNK // classes)
         for start in range(0, len(rows), size):
             part = slice(start, start + size)
             chunk, t = rows[part].to(dtype), index[part]
             if kept is not None:
                 chunk = torch.where(kept[part], chunk, 0.0)
-            if dtype == torch.float32 and all(abs(v.item()) <= 64 for v in chunk.aminmax()):
-                e = chunk.exp()  # m = 0: no difference, none rounded
+            small = dtype == torch.float32 and all(abs(v.item()) <= 64 for v in chunk.aminmax())
+            if small:  # m = 0: no difference, none rounded
+                e = torch.exp(chunk, out=None if gradient is None else gradient[part])
                 e_t = e.gather(1, t).double()
                 others = e.scatter_(1, t, 0.0).sum(dim=1, keepdim=True).double()
                 u = torch.log1p(others / e_t)
@@ -133,9 +134,11 @@ def softmax(
             if loss is not None:
                 loss[part] = value.squeeze(1)
             if gradient is not None:
-                slope = power * (q + gamma * p * u) * share
-                ratio = e / others.clamp_min(torch.finfo(others.dtype).tiny).to(e.dtype)
-                gradient[part] = ratio.mul_(slope).scatter_(1, t, -slope.to(e.dtype))
+                slope = (power * (q + gamma * p * u) * share).to(e.dtype)
+                e *= (1 / others.clamp_min(torch.finfo(others.dtype).tiny)).to(e.dtype)
+                e.mul_(slope).scatter_(1, t, -slope)
+                if not small:
+                    gradient[part] = e
     if loss is not None:
         loss = loss.view(shape[:-1])
     if gradient is not None:
