@@ -20,6 +20,7 @@ from torch.fx.experimental import proxy_tensor
 from torch.nn import functional as F
 
 import focal_lib.numpy
+from focal_lib import _cpu
 from focal_lib.torch import (
     SigmoidFocalLoss,
     SoftmaxFocalLoss,
@@ -416,7 +417,8 @@ def test_an_offset_costs_nothing():
     t = torch.tensor([0])
     expected = value_and_gradient(softmax_focal_loss, x, t)
     offset = value_and_gradient(softmax_focal_loss, x + 3000 * 2**4, t)
-    close(offset, expected, rtol=2 * torch.finfo(x.dtype).eps, atol=0)
+    # Without the kernels a row of small logits is not shifted at all, which rounds in another way.
+    close(offset, expected, rtol=0 if _cpu._kernels else 2 * torch.finfo(x.dtype).eps, atol=0)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
@@ -641,7 +643,7 @@ def test_autocast_leaves_the_loss_in_float32():
         for loss, target in ((softmax_focal_loss, t), (sigmoid_focal_loss, y)):
             value, slope = value_and_gradient(loss, x, target)
             assert value.dtype == torch.float32 and slope.dtype == torch.bfloat16
-            close(value, loss(x.float(), target), rtol=2 * torch.finfo(value.dtype).eps, atol=0)
+            close(value, loss(x.float(), target), rtol=0, atol=0)
             assert loss(x.double(), target).dtype == torch.float64
 
 
