@@ -11,14 +11,35 @@ error for bad input and a true value for a rounded one, is a table in the book's
 """
 
 import math
+import os
 from collections.abc import Callable
+from importlib import metadata, util
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.autograd import forward_ad
 
 from focal_lib import _checks, _composed, _cpu
+
+
+def _triton_kernels() -> Any:
+    """The kernels for CUDA tensors, where this torch has CUDA and there is a Triton for them."""
+    if not (torch.version.cuda or os.environ.get("TRITON_INTERPRET") == "1"):
+        return None
+    if util.find_spec("triton") is None:
+        return None
+    version = tuple(int(part) for part in metadata.version("triton").split(".")[:2])
+    if version < (3, 6):
+        return None
+    from focal_lib import _triton
+
+    return _triton
+
+
+_triton = _triton_kernels()
+_TRITON_DEVICE = "cuda"
 
 # --- The definitions, in p_t ----------------------------------------------------------------------
 
@@ -137,7 +158,20 @@ def sigmoid_focal_loss(
     def made(inputs: Tensor, targets: Tensor, grad: bool) -> list[Tensor] | None:
         return _cpu.sigmoid(inputs, targets, weights, exponent, reduction, grad)
 
-    return _loss(made if _is_plain(inputs, targets) else None, composed, inputs, targets)
+    def launched(inputs: Tensor, targets: Tensor) -> list[Tensor]:
+        return [_triton.sigmoid_forward(inputs, targets, *options, _result_dtype(inputs))]
+
+    def launched_back(grad: Tensor, inputs: Tensor, targets: Tensor) -> Tensor:
+        gradient: Tensor = _triton.sigmoid_backward(grad, inputs, targets, *options)
+        return gradient
+
+    way, options = _way(inputs, targets), (*weights, exponent, reduction)
+    if way == "operator":
+        loss: Tensor = _triton.sigmoid(inputs, targets, *options, _result_dtype(inputs))
+        return loss
+    if way == "triton":
+        return _launched(launched, launched_back, composed, inputs, targets)
+    return _loss(made if way == "cpu" else None, composed, inputs, targets)
 
 
 # --- Many classes, in logits ----------------------------------------------------------------------
@@ -190,13 +224,18 @@ def softmax_focal_loss(
         _check_class_weights(weight, classes)
         _check_device("weight", weight, input)
     soft = _checks.has_probabilities(input.shape, target.shape, target.is_floating_point(), ignored)
-    index, kept = None, None
+    way = "composed" if classes == 1 else _way(input, target, weight)
+    indices: tuple[Tensor | None, Tensor | None] | None = None
     if soft:
         _check_values("target", target, 1)
-    else:
-        index, kept = _indices(target, classes, ignored)
+        indices = None, None
+    elif target.dtype == torch.bool:
+        raise TypeError("target: takes integers or floats, got torch.bool")
+    elif way not in ("triton", "operator"):  # where the kernels do this
+        indices = _indices(target, classes, ignored)
 
     def composed(input: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
+        index, kept = indices or _indices(target, classes, ignored)
         x = input.movedim(axis, -1)
         if kept is not None:  # nothing of an ignored item comes back
             x = torch.where(kept.unsqueeze(-1), x, 0.0)
@@ -219,8 +258,7 @@ def softmax_focal_loss(
     def made(
         input: Tensor, target: Tensor, weight: Tensor | None, grad: bool
     ) -> list[Tensor] | None:
-        if classes == 1:
-            return None
+        index, kept = indices or _indices(target, classes, ignored)
         y, divisor = (target, target.numel() / classes) if soft else (None, 1.0)
         if index is not None and reduction == "mean":
             divisor = float(_total_weight(index, kept, weight))
@@ -229,8 +267,23 @@ def softmax_focal_loss(
         options = (weight, exponent, smoothing, reduction, divisor, grad)
         return _cpu.softmax(input, index, kept, y, *options)
 
-    plain = _is_plain(input, target, weight)
-    return _loss(made if plain else None, composed, input, target, weight)
+    def launched(input: Tensor, target: Tensor, weight: Tensor | None) -> list[Tensor]:
+        return list(_triton.softmax_forward(input, target, weight, *options, dtype, save))
+
+    def launched_back(
+        grad: Tensor, input: Tensor, target: Tensor, weight: Tensor | None, *kept: Tensor
+    ) -> Tensor:
+        gradient: Tensor = _triton.softmax_backward(grad, input, target, weight, *kept, *options)
+        return gradient
+
+    options = (exponent, ignored, smoothing, reduction)
+    dtype, save = _result_dtype(input), _wants_gradient(input)
+    if way == "operator":
+        loss: Tensor = _triton.softmax(input, target, weight, *options, dtype, save)[0]
+        return loss
+    if way == "triton":
+        return _launched(launched, launched_back, composed, input, target, weight)
+    return _loss(made if way == "cpu" else None, composed, input, target, weight)
 
 
 class SigmoidFocalLoss(torch.nn.Module):
@@ -296,19 +349,24 @@ class SoftmaxFocalLoss(torch.nn.Module):
         )
 
 
-# --- One loss from two ways to compute it ---------------------------------------------------------
+# --- One loss from several ways to compute it -----------------------------------------------------
 
 
-def _is_plain(x: Tensor, *others: Tensor | None) -> bool:
-    """Whether `_cpu` may serve: CPU tensors, no gradient but that of x, no transform at work."""
-    for t in (x, *others):
-        if t is None:
-            continue
-        if not _can_look(t) or (t is not x and _wants_gradient(t)):
-            return False
-        if forward_ad.unpack_dual(t)[1] is not None:  # type: ignore[no-untyped-call]
-            return False
-    return x.numel() > 0
+def _way(x: Tensor, *others: Tensor | None) -> str:
+    """Who computes the loss: `_cpu`; `_triton`, launched at once or as an operator; `_composed`."""
+    tensors = [x, *(t for t in others if t is not None)]
+    on_triton = _triton is not None and x.device.type == _TRITON_DEVICE
+    if not (x.is_cpu or on_triton) or any(_wants_gradient(t) for t in tensors[1:]):
+        return "composed"  # which has the other gradients
+    if torch.compiler.is_compiling():
+        return "operator" if on_triton else "composed"
+    if any(forward_ad.unpack_dual(t)[1] is not None for t in tensors):  # type: ignore[no-untyped-call]
+        return "composed"
+    if all(_is_plain(t) for t in tensors) and not torch._C._len_torch_dispatch_stack():
+        return "triton" if on_triton else "cpu" if x.numel() else "composed"
+    if on_triton and all(_is_plain(t, FakeTensor) for t in tensors):
+        return "operator"
+    return "composed"
 
 
 def _wants_gradient(x: Tensor) -> bool:
@@ -352,23 +410,67 @@ class _WithGradient(torch.autograd.Function):
         # comes back, need the composed form.
         gradient, ctx.gradient = ctx.gradient, None
         x, *others = ctx.saved_tensors
-        again = torch.is_grad_enabled()
         total = grad.sum() if grad.ndim else grad
-        if again or not _can_look(grad) or not math.isfinite(total.item()):
+        if torch.is_grad_enabled() or not _can_look(grad) or not math.isfinite(total.item()):
             gradient = None
         elif gradient is None:
             made = ctx.made(x, *others, True)
             gradient = None if made is None else made[1]
         if gradient is None:
-            with torch.enable_grad():
-                x = x if again else x.detach().requires_grad_()
-                loss = ctx.composed(x, *others)
-                (gradient,) = torch.autograd.grad(loss, x, grad, create_graph=again)
+            gradient = _composed_gradient(ctx.composed, grad, x, *others)
         elif grad.ndim > 0:
             gradient.mul_(grad if grad.shape == gradient.shape else grad.unsqueeze(1))
         elif grad.item() != 1:
             gradient.mul_(grad)
         return None, None, None, gradient.to(x.dtype), *[None] * len(others)
+
+
+def _launched(
+    forward: Callable[..., list[Tensor]],
+    backward: Callable[..., Tensor],
+    composed: Callable[..., Tensor],
+    x: Tensor,
+    *others: Tensor | None,
+) -> Tensor:
+    """The loss as one launch of kernels makes it, and another its gradient."""
+    if not _wants_gradient(x):
+        return forward(x, *others)[0]
+    loss: Tensor = _WithBackward.apply(forward, backward, composed, x, *others)  # type: ignore[no-untyped-call]
+    return loss
+
+
+class _WithBackward(torch.autograd.Function):
+    """A loss, the gradient of which is made when it is known what it is multiplied by."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, forward: Any, backward: Any, composed: Any, x: Tensor, *others: Any
+    ) -> Tensor:
+        loss, *kept = forward(x, *others)
+        ctx.backward, ctx.composed, ctx.count = backward, composed, 1 + len(others)
+        ctx.save_for_backward(x, *others, *kept)
+        result: Tensor = loss
+        return result
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
+        tensors = ctx.saved_tensors
+        if torch.is_grad_enabled() or not _is_plain(grad):
+            gradient = _composed_gradient(ctx.composed, grad, *tensors[: ctx.count])
+        else:
+            gradient = ctx.backward(grad, *tensors)
+        return None, None, None, gradient, *[None] * (ctx.count - 1)
+
+
+def _composed_gradient(
+    composed: Callable[..., Tensor], grad: Tensor, x: Tensor, *others: Tensor | None
+) -> Tensor:
+    """The gradient of the composed loss, which has one itself if that is wanted."""
+    again = torch.is_grad_enabled()
+    with torch.enable_grad():
+        x = x if again else x.detach().requires_grad_()
+        (gradient,) = torch.autograd.grad(composed(x, *others), x, grad, create_graph=again)
+    return gradient.to(x.dtype)
 
 
 # --- Arguments and results ------------------------------------------------------------------------
@@ -419,18 +521,25 @@ def _result_dtype(x: Tensor) -> torch.dtype:
 # --- Checks ---------------------------------------------------------------------------------------
 
 
-def _can_look(x: Tensor) -> bool:
-    """Whether reading values is free: not on a device, traced, fake or under vmap."""
+def _is_plain(x: Tensor, *subclasses: type) -> bool:
+    """Whether it is a tensor, not traced and under no transform, that is as it is in memory."""
     return (
-        x.is_cpu
-        and type(x) in (Tensor, torch.nn.Parameter)
-        and not torch.compiler.is_compiling()
+        type(x) in (Tensor, torch.nn.Parameter, *subclasses)
         and not torch._C._functorch.is_functorch_wrapped_tensor(x)
         and not torch._C._functorch.is_legacy_batchedtensor(x)
-        and not torch._C._len_torch_dispatch_stack()
         and not torch._C._get_tracing_state()
         and not x.is_neg()
         and not x._is_zerotensor()
+    )
+
+
+def _can_look(x: Tensor) -> bool:
+    """Whether reading values is free: not on a device, traced, fake or under a transform."""
+    return (
+        x.is_cpu
+        and not torch.compiler.is_compiling()
+        and not torch._C._len_torch_dispatch_stack()
+        and _is_plain(x)
     )
 
 
@@ -467,8 +576,6 @@ def _check_values(name: str, value: Tensor, largest: float | None = None) -> Non
 
 def _indices(target: Tensor, classes: int, ignored: int) -> tuple[Tensor, Tensor | None]:
     """The class indices, and which of them are kept if not all; those that are not are 0."""
-    if target.dtype == torch.bool:
-        raise TypeError("target: takes integers or floats, got torch.bool")
     index = target.long()  # in a narrower type ignore_index would wrap (-100 is 156)
     look = _can_look(index)
     if look and index.numel():

@@ -32,7 +32,7 @@ def take(way, monkeypatch):
     if way != "kernels":
         monkeypatch.setattr(_cpu, "_kernels", None)
     if way == "composed":
-        monkeypatch.setattr(focal_lib.torch, "_is_plain", lambda *_: False)
+        monkeypatch.setattr(focal_lib.torch, "_way", lambda *_: "composed")
 
 
 def rand(*shape, scale=1.0, seed=0, dtype=torch.float32):
