@@ -11,15 +11,16 @@ run on CPU tensors, in Python.
 """
 
 import math
+import os
 from contextlib import nullcontext
-from fractions import Fraction
-from functools import lru_cache
 from typing import Any
 
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
+
+_INTERPRETED = tl.constexpr(os.environ.get("TRITON_INTERPRET") == "1")
 
 # --- Functions of a number ------------------------------------------------------------------------
 #
@@ -44,7 +45,8 @@ def _decay(a, b, rate, rate_left):
 
     An error of the exponent is a relative error of the result. So the exponent is an integer n and
     a fraction, which is exact but for what is small in it. 2^-n goes into the bits of 2^-fraction,
-    with a factor that is taken off last, as the result may be below the normal numbers.
+    with a factor that is taken off last, as the result may be below the normal numbers. 0 a is
+    there for NaN, which the bits would lose.
     """
     leading = _leading(a)
     exponent = rate * leading
@@ -57,7 +59,7 @@ def _decay(a, b, rate, rate_left):
         y = tl.exp2(-(fraction + rest))
         bits = y.to(tl.int64, bitcast=True) + (54 << 52)
         bits -= shifted.to(tl.int64, bitcast=True) << 52
-        y = bits.to(tl.float64, bitcast=True) * 5.551115123125783e-17
+        y = bits.to(tl.float64, bitcast=True) * 5.551115123125783e-17 + 0.0 * a
         return tl.where(exponent >= 1074.0, 0.0, y)
     else:
         shifted = exponent + 12582912.0  # 3 2^22
@@ -65,7 +67,7 @@ def _decay(a, b, rate, rate_left):
         y = tl.exp2(-(fraction + rest))
         bits = y.to(tl.int32, bitcast=True) + (24 << 23)
         bits -= shifted.to(tl.int32, bitcast=True) << 23
-        y = bits.to(tl.float32, bitcast=True) * 5.9604644775390625e-08
+        y = bits.to(tl.float32, bitcast=True) * 5.9604644775390625e-08 + 0.0 * a
         return tl.where(exponent >= 149.0, 0.0, y)
 
 
@@ -117,6 +119,26 @@ def _log(a):
 
 
 @triton.jit
+def _rates(gamma, gamma_ptr, WIDE: tl.constexpr):
+    """gamma, given as a number or where it is, and gamma log2 e in two parts for `_decay`."""
+    if gamma_ptr is None:
+        gamma = tl.full((), gamma, tl.float64)
+    else:
+        gamma = tl.load(gamma_ptr)
+    gamma = tl.where(gamma < 1e30, gamma, 1e30)  # float32 ends soon after: q^gamma is 0 or 1
+    if WIDE == tl.float64:
+        leading = _leading(gamma)
+        product = leading * 1.4426950216293335
+        rate = _leading(gamma * 1.4426950408889634)
+        rate_left = (product - rate) + (gamma - leading) * 1.4426950216293335
+        return gamma, rate, rate_left + gamma * 1.9259629911266175e-08
+    else:
+        product = gamma * 1.4426950408889634
+        rate = _leading(product.to(tl.float32))
+        return gamma.to(tl.float32), rate, (product - rate.to(tl.float64)).to(tl.float32)
+
+
+@triton.jit
 def _left_over(a, b, d):
     """What rounding left of the difference a - b = d (Knuth)."""
     shift = d - a
@@ -163,10 +185,12 @@ def _times(weight, loss):
 
 @triton.jit
 def _store(pointer, value, mask):
-    """Rounds to nearest, as compiled code does anyway; the interpreter would cut bfloat16 off."""
-    dtype: tl.constexpr = pointer.dtype.element_ty
-    if dtype == tl.bfloat16 or dtype == tl.float16:
-        value = value.to(tl.float32).to(dtype, fp_downcast_rounding="rtne")
+    """Rounds to the nearest number, which Triton's interpreter does not do by itself."""
+    if _INTERPRETED and pointer.dtype.element_ty == tl.bfloat16:
+        value = value.to(tl.float32)
+        bits = value.to(tl.uint32, bitcast=True)
+        bits = (bits + 0x7FFF + ((bits >> 16) & 1)) & 0xFFFF0000
+        value = tl.where(value == value, bits.to(tl.float32, bitcast=True), value)
     tl.store(pointer, value, mask)
 
 
@@ -216,7 +240,7 @@ def _sigmoid_terms(x, y, positive, negative, gamma, rate, rate_left):
 def _sigmoid_forward(
     x_ptr, y_ptr, loss_ptr, n, blocks, n1, n2, x0, x1, x2, y0, y1, y2, l0, l1, l2,
     positive: tl.float64, negative: tl.float64,
-    gamma: tl.float64, rate: tl.float64, rate_left: tl.float64,
+    gamma: tl.float64, gamma_ptr,
     DIMS: tl.constexpr, WIDE_INDEX: tl.constexpr, WIDE: tl.constexpr,
     REDUCE: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
@@ -226,8 +250,7 @@ def _sigmoid_forward(
     float32.
     """
     positive, negative = tl.full((), positive, WIDE), tl.full((), negative, WIDE)
-    gamma = tl.full((), gamma, WIDE)
-    rate, rate_left = tl.full((), rate, WIDE), tl.full((), rate_left, WIDE)
+    gamma, rate, rate_left = _rates(gamma, gamma_ptr, WIDE)
     total = tl.full((), 0.0, tl.float64)
     for block in range(tl.program_id(0), blocks, tl.num_programs(0)):
         i = tl.cast(block, tl.int64) * BLOCK + tl.arange(0, BLOCK)
@@ -247,7 +270,7 @@ def _sigmoid_forward(
 def _sigmoid_backward(
     x_ptr, y_ptr, up_ptr, gradient_ptr, n, n1, n2, x0, x1, x2, y0, y1, y2, u0, u1, u2, g0, g1, g2,
     positive: tl.float64, negative: tl.float64,
-    gamma: tl.float64, rate: tl.float64, rate_left: tl.float64, share: tl.float64,
+    gamma: tl.float64, gamma_ptr, share: tl.float64,
     DIMS: tl.constexpr, WIDE_INDEX: tl.constexpr, WIDE: tl.constexpr,
     REDUCE: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
@@ -257,8 +280,7 @@ def _sigmoid_backward(
     bytes an element in float32.
     """
     positive, negative = tl.full((), positive, WIDE), tl.full((), negative, WIDE)
-    gamma = tl.full((), gamma, WIDE)
-    rate, rate_left = tl.full((), rate, WIDE), tl.full((), rate_left, WIDE)
+    gamma, rate, rate_left = _rates(gamma, gamma_ptr, WIDE)
     i = tl.cast(tl.program_id(0), tl.int64) * BLOCK + tl.arange(0, BLOCK)
     inside = i < n
     x = tl.load(x_ptr + _at(i, n1, n2, x0, x1, x2, DIMS, WIDE_INDEX), inside, 0.0).to(WIDE)
@@ -352,10 +374,9 @@ def _margin(x, reference, others):
     high, low = _log(others)
     z = d - high
     low = _left_over(d, high, z) + (_left_over(x, reference, d) - low)
-    is_finite = tl.abs(z) < float("inf")
-    low = tl.where(is_finite, low, 0.0)
     both = z + low
-    low -= both - z
+    is_finite = tl.abs(z) < float("inf")
+    low = tl.where(is_finite, low - (both - z), 0.0)
     z = tl.where(is_finite, both, z)
     is_largest = (reference == float("-inf")) | (others == 0.0)
     z = tl.where(is_largest, tl.where(x > float("-inf"), float("inf"), float("nan")), z)
@@ -367,18 +388,17 @@ def _margin(x, reference, others):
 def _softmax_forward(
     x_ptr, t_ptr, w_ptr, loss_ptr, saved_ptr,
     rows, slices, classes, ignored, xo, xr, xc, to, tr, wc,
-    gamma: tl.float64, rate: tl.float64, rate_left: tl.float64,
+    gamma: tl.float64, gamma_ptr,
     WIDE: tl.constexpr, EXACT: tl.constexpr, REDUCE: tl.constexpr, SAVE: tl.constexpr,
     ALIGN: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """w_t q^gamma u of the margin z = x_t - log sum of the other e^x; if REDUCE, sums of it and w_t.
+    """w_t q^gamma u of z = x_t - log (sum of the other e^x); if REDUCE, sums of it and of w_t.
 
     Reads x once, and for each row t, x_t and w_t: 4 bytes an element in float32. For the backward
     pass it writes three numbers a row: log sum of the other e^x in two parts, and
     G = w_t q^gamma (q + gamma p u).
     """
-    gamma = tl.full((), gamma, WIDE)
-    rate, rate_left = tl.full((), rate, WIDE), tl.full((), rate_left, WIDE)
+    gamma, rate, rate_left = _rates(gamma, gamma_ptr, WIDE)
     if ALIGN > 1:
         classes, xo, xr = _multiples(classes, xo, xr, ALIGN)
     blocks = (rows + ROWS - 1) // ROWS
@@ -495,7 +515,7 @@ def _class_terms(x, reference, total, log_total, rate, rate_left, gamma, EXACT: 
 def _softmax_soft_forward(
     x_ptr, t_ptr, y_ptr, w_ptr, loss_ptr, saved_ptr,
     rows, slices, classes, ignored, xo, xr, xc, to, tr, yo, yr, yc, wc,
-    gamma: tl.float64, rate: tl.float64, rate_left: tl.float64, given: tl.float64, even: tl.float64,
+    gamma: tl.float64, gamma_ptr, given: tl.float64, even: tl.float64,
     WIDE: tl.constexpr, EXACT: tl.constexpr, REDUCE: tl.constexpr, SAVE: tl.constexpr,
     ALIGN: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
@@ -507,8 +527,7 @@ def _softmax_soft_forward(
     Reads x twice, the second time from the cache if a row is not too long, and y: 4 to 12 bytes an
     element in float32. For the backward pass it writes five numbers a row.
     """
-    gamma = tl.full((), gamma, WIDE)
-    rate, rate_left = tl.full((), rate, WIDE), tl.full((), rate_left, WIDE)
+    gamma, rate, rate_left = _rates(gamma, gamma_ptr, WIDE)
     given, even = tl.full((), given, WIDE), tl.full((), even, WIDE)
     if ALIGN > 1:
         classes, xo, xr = _multiples(classes, xo, xr, ALIGN)
@@ -588,7 +607,7 @@ def _softmax_soft_forward(
 def _softmax_soft_backward(
     x_ptr, t_ptr, y_ptr, w_ptr, saved_ptr, up_ptr, share_ptr, gradient_ptr,
     rows, slices, classes, ignored, xo, xr, xc, to, tr, yo, yr, yc, wc, uo, ur, go, gr, gc,
-    gamma: tl.float64, rate: tl.float64, rate_left: tl.float64, given: tl.float64, even: tl.float64,
+    gamma: tl.float64, gamma_ptr, given: tl.float64, even: tl.float64,
     share: tl.float64,
     WIDE: tl.constexpr, EXACT: tl.constexpr, REDUCE: tl.constexpr,
     ALIGN: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
@@ -599,8 +618,7 @@ def _softmax_soft_backward(
     Reads x and y and writes the gradient, and reads six or seven numbers a row: 8 or 12 bytes an
     element in float32.
     """
-    gamma = tl.full((), gamma, WIDE)
-    rate, rate_left = tl.full((), rate, WIDE), tl.full((), rate_left, WIDE)
+    gamma, rate, rate_left = _rates(gamma, gamma_ptr, WIDE)
     given, even = tl.full((), given, WIDE), tl.full((), even, WIDE)
     if ALIGN > 1:
         classes, xo, xr = _multiples(classes, xo, xr, ALIGN)
@@ -653,19 +671,12 @@ def _softmax_soft_backward(
 _BLOCK = 1024  # elements of a program of the sigmoid loss
 _TILE = 2048  # logits of a program of the softmax loss, rows times classes, in float32
 _PROGRAMS = 4096  # at most so many sum losses, so that one can sum what they have
-_LOG2_E = Fraction(0x171547652B82FE1777D0FFDA0D23A7D11D6, 1 << 136)
 _TRITON = {torch.float32: tl.float32, torch.float64: tl.float64}
 
 
-@lru_cache
-def _rates(gamma: float, wide: torch.dtype) -> tuple[float, float, float]:
-    """gamma, and gamma log2 e in two parts, the first with the leading half of the digits."""
-    gamma = min(gamma, 1e30)  # float32 ends soon after, and q^gamma has long been 0 or 1
-    exact = Fraction(gamma) * _LOG2_E
-    digits = 12 if wide == torch.float32 else 26
-    fraction, exponent = math.frexp(float(exact))
-    leading = math.ldexp(math.floor(math.ldexp(fraction, digits)), exponent - digits)
-    return gamma, leading, float(exact - Fraction(leading))
+def _gamma_of(gamma: float | Tensor) -> tuple[float, Tensor | None]:
+    """As a number, or where it is on the device."""
+    return (0.0, gamma) if isinstance(gamma, Tensor) else (gamma, None)
 
 
 def _wide(*tensors: Tensor | None) -> torch.dtype:
@@ -717,7 +728,8 @@ def _sum_up(partial: Tensor, reduction_share: float | None, dtype: torch.dtype) 
 
 
 def sigmoid_forward(
-    x: Tensor, y: Tensor, positive: float, negative: float, gamma: float, reduction: str,
+    x: Tensor, y: Tensor, positive: float, negative: float,
+    gamma: float | Tensor, reduction: str,
     dtype: torch.dtype,
 ) -> Tensor:  # fmt: skip
     """The loss, of the dtype."""
@@ -738,7 +750,7 @@ def sigmoid_forward(
     with _device(x):
         if n:
             _sigmoid_forward[(programs,)](
-                x, y, loss, n, blocks, *layout, positive, negative, *_rates(gamma, wide),
+                x, y, loss, n, blocks, *layout, positive, negative, *_gamma_of(gamma),
                 dimensions, n >= 2**31, _TRITON[wide], reduction != "none", block,
             )  # fmt: skip
         if reduction == "none":
@@ -748,7 +760,13 @@ def sigmoid_forward(
 
 
 def sigmoid_backward(
-    up: Tensor, x: Tensor, y: Tensor, positive: float, negative: float, gamma: float, reduction: str
+    up: Tensor,
+    x: Tensor,
+    y: Tensor,
+    positive: float,
+    negative: float,
+    gamma: float | Tensor,
+    reduction: str,
 ) -> Tensor:
     """The gradient by x, given that by the loss."""
     n, wide, reduced = x.numel(), _wide(x, y), reduction != "none"
@@ -761,7 +779,7 @@ def sigmoid_backward(
     if n:
         with _device(x):
             _sigmoid_backward[(triton.cdiv(n, block),)](
-                x, y, up, gradient, n, *layout, positive, negative, *_rates(gamma, wide),
+                x, y, up, gradient, n, *layout, positive, negative, *_gamma_of(gamma),
                 1 / n if reduction == "mean" else 1.0,
                 dimensions, n >= 2**31, _TRITON[wide], reduced, block,
             )  # fmt: skip
@@ -806,7 +824,7 @@ def _tile(x: Tensor, wide: torch.dtype, is_soft: bool) -> tuple[int, int, int]:
     if x.stride(1) > 1 and x.stride(2) == 1:
         most = 32  # the rows are neighbours in memory
     block = min(triton.next_power_of_2(classes), most)
-    tile = min(triton.next_power_of_2(rows), max(1, size // block))
+    tile = max(1, min(triton.next_power_of_2(rows), size // block))
     return tile, block, 4 if tile * block <= size else 8
 
 
@@ -823,7 +841,8 @@ def _arguments(
 
 
 def softmax_forward(
-    input: Tensor, target: Tensor, weight: Tensor | None, gamma: float, ignored: int,
+    input: Tensor, target: Tensor, weight: Tensor | None,
+    gamma: float | Tensor, ignored: int,
     smoothing: float, reduction: str, dtype: torch.dtype, save: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     """The loss, of the dtype; and for the backward pass some numbers a row, and 1 over what the
@@ -850,12 +869,12 @@ def softmax_forward(
         if items and is_soft:
             _softmax_soft_forward[(programs,)](
                 x, index, y, weight, loss, saved, *sizes, *_steps(y), wc,
-                *_rates(gamma, wide), 1 - smoothing, smoothing / classes,
+                *_gamma_of(gamma), 1 - smoothing, smoothing / classes,
                 *meta, _align(x), tile, block, num_warps=warps,
             )  # fmt: skip
         elif items:
             _softmax_forward[(programs,)](
-                x, index, weight, loss, saved, *sizes, wc, *_rates(gamma, wide),
+                x, index, weight, loss, saved, *sizes, wc, *_gamma_of(gamma),
                 *meta, _align(x), tile, block, num_warps=warps,
             )  # fmt: skip
         if not reduced:
@@ -870,7 +889,7 @@ def softmax_forward(
 
 def softmax_backward(
     up: Tensor, input: Tensor, target: Tensor, weight: Tensor | None, saved: Tensor, share: Tensor,
-    gamma: float, ignored: int, smoothing: float, reduction: str,
+    gamma: float | Tensor, ignored: int, smoothing: float, reduction: str,
 ) -> Tensor:  # fmt: skip
     """The gradient by the input, given that by the loss."""
     x, index, y, wide, is_soft, (tile, block, warps) = _arguments(input, target, weight, smoothing)
@@ -891,7 +910,7 @@ def softmax_backward(
             known = 1 / (slices * rows) if reduction == "mean" else 1.0
             _softmax_soft_backward[grid](
                 x, index, y, weight, saved, up, divided, gradient, *sizes, *_steps(y), wc,
-                *steps, *_rates(gamma, wide), 1 - smoothing, smoothing / classes, known,
+                *steps, *_gamma_of(gamma), 1 - smoothing, smoothing / classes, known,
                 *meta, _align(x, g), tile, block, num_warps=warps,
             )  # fmt: skip
         else:
@@ -903,11 +922,13 @@ def softmax_backward(
 
 
 # --- Operators, for torch's compiler and for whatever else looks at what is called ----------------
+#
+# gamma is a tensor on the device: a compiler would compile again for each number.
 
 
 @torch.library.custom_op("focal_lib::sigmoid_focal_loss", mutates_args=())
 def sigmoid(
-    x: Tensor, y: Tensor, positive: float, negative: float, gamma: float, reduction: str,
+    x: Tensor, y: Tensor, positive: float, negative: float, gamma: Tensor, reduction: str,
     dtype: torch.dtype,
 ) -> Tensor:  # fmt: skip
     return sigmoid_forward(x, y, positive, negative, gamma, reduction, dtype)
@@ -915,14 +936,20 @@ def sigmoid(
 
 @torch.library.custom_op("focal_lib::sigmoid_focal_loss_backward", mutates_args=())
 def _sigmoid_gradient(
-    up: Tensor, x: Tensor, y: Tensor, positive: float, negative: float, gamma: float, reduction: str
+    up: Tensor,
+    x: Tensor,
+    y: Tensor,
+    positive: float,
+    negative: float,
+    gamma: Tensor,
+    reduction: str,
 ) -> Tensor:
     return sigmoid_backward(up, x, y, positive, negative, gamma, reduction)
 
 
 @torch.library.custom_op("focal_lib::softmax_focal_loss", mutates_args=())
 def softmax(
-    input: Tensor, target: Tensor, weight: Tensor | None, gamma: float, ignored: int,
+    input: Tensor, target: Tensor, weight: Tensor | None, gamma: Tensor, ignored: int,
     smoothing: float, reduction: str, dtype: torch.dtype, save: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     options = (gamma, ignored, smoothing, reduction, dtype, save)
@@ -932,7 +959,7 @@ def softmax(
 @torch.library.custom_op("focal_lib::softmax_focal_loss_backward", mutates_args=())
 def _softmax_gradient(
     up: Tensor, input: Tensor, target: Tensor, weight: Tensor | None, saved: Tensor, share: Tensor,
-    gamma: float, ignored: int, smoothing: float, reduction: str,
+    gamma: Tensor, ignored: int, smoothing: float, reduction: str,
 ) -> Tensor:  # fmt: skip
     options = (gamma, ignored, smoothing, reduction)
     return softmax_backward(up, input, target, weight, saved, share, *options)

@@ -167,6 +167,7 @@ def sigmoid_focal_loss(
 
     way, options = _way(inputs, targets), (*weights, exponent, reduction)
     if way == "operator":
+        options = (*weights, _number(exponent, inputs), reduction)
         loss: Tensor = _triton.sigmoid(inputs, targets, *options, _result_dtype(inputs))
         return loss
     if way == "triton":
@@ -279,6 +280,7 @@ def softmax_focal_loss(
     options = (exponent, ignored, smoothing, reduction)
     dtype, save = _result_dtype(input), _wants_gradient(input)
     if way == "operator":
+        options = (_number(exponent, input), ignored, smoothing, reduction)
         loss: Tensor = _triton.softmax(input, target, weight, *options, dtype, save)[0]
         return loss
     if way == "triton":
@@ -477,6 +479,11 @@ def _composed_gradient(
 
 _HALF = (torch.float16, torch.bfloat16)
 _FLOATS = (*_HALF, torch.float32, torch.float64)
+
+
+def _number(value: float, like: Tensor) -> Tensor:
+    """The number on the device, in a way that a compiler does not take it for a constant."""
+    return like.new_zeros((), dtype=torch.float64) + value
 
 
 def _wide(x: Tensor) -> Tensor:
