@@ -13,7 +13,8 @@ run on CPU tensors, in Python.
 import math
 import os
 from contextlib import nullcontext
-from typing import Any
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 import torch
 import triton
@@ -390,7 +391,7 @@ def _softmax_forward(
     rows, slices, classes, ignored, xo, xr, xc, to, tr, wc,
     gamma: tl.float64, gamma_ptr,
     WIDE: tl.constexpr, EXACT: tl.constexpr, REDUCE: tl.constexpr, SAVE: tl.constexpr,
-    ALIGN: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
+    ALIGN: tl.constexpr, ALIGN_ROWS: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """w_t q^gamma u of z = x_t - log (sum of the other e^x); if REDUCE, sums of it and of w_t.
 
@@ -401,6 +402,8 @@ def _softmax_forward(
     gamma, rate, rate_left = _rates(gamma, gamma_ptr, WIDE)
     if ALIGN > 1:
         classes, xo, xr = _multiples(classes, xo, xr, ALIGN)
+    if ALIGN_ROWS > 1:
+        rows, xo, xc = _multiples(rows, xo, xc, ALIGN_ROWS)
     blocks = (rows + ROWS - 1) // ROWS
     count = tl.cast(rows, tl.int64) * slices
     loss_sum, weight_sum = tl.full((), 0.0, tl.float64), tl.full((), 0.0, tl.float64)
@@ -411,7 +414,7 @@ def _softmax_forward(
         t = tl.load(t_ptr + o * to + r * tr, inside, ignored).to(tl.int64)
         kept = inside & (t != ignored)
         is_class = (t >= 0) & (t < classes)
-        t = tl.where(kept & is_class, t, 0)
+        t = tl.where(is_class, t, 0)
         x_row = x_ptr + o * xo + r * xr
         x_t = tl.load(x_row + t * xc, kept, 0.0).to(WIDE)
         w_t = tl.full((ROWS,), 1.0, WIDE)
@@ -419,7 +422,7 @@ def _softmax_forward(
             w_t = tl.load(w_ptr + t * wc, kept, 1.0).to(WIDE)
         reference, others = _exponentials(x_row, xc, t, inside, classes, WIDE, EXACT, ROWS, BLOCK)
         z, low = _margin(x_t, reference, others)
-        z = tl.where(is_class, z, float("nan"))
+        z = tl.where(is_class | ~kept, z, float("nan"))
         p, q, u, power = _binary(z, low, rate, rate_left)
         value = tl.where(kept, _times(w_t, power * u), 0.0)
         item = o * rows + r
@@ -443,7 +446,7 @@ def _softmax_backward(
     x_ptr, t_ptr, saved_ptr, up_ptr, share_ptr, gradient_ptr,
     rows, slices, classes, ignored, xo, xr, xc, to, tr, uo, ur, go, gr, gc,
     WIDE: tl.constexpr, EXACT: tl.constexpr, REDUCE: tl.constexpr,
-    ALIGN: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
+    ALIGN: tl.constexpr, ALIGN_ROWS: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """-G for class t and G e^x_j / (sum of the other e^x) for j, times what comes back.
 
@@ -453,6 +456,9 @@ def _softmax_backward(
     if ALIGN > 1:
         classes, xo, xr = _multiples(classes, xo, xr, ALIGN)
         _, go, gr = _multiples(classes, go, gr, ALIGN)
+    if ALIGN_ROWS > 1:
+        rows, xo, xc = _multiples(rows, xo, xc, ALIGN_ROWS)
+        _, go, gc = _multiples(rows, go, gc, ALIGN_ROWS)
     parts = (classes + BLOCK - 1) // BLOCK
     j = (tl.program_id(0) % parts) * BLOCK + tl.arange(0, BLOCK)
     block, blocks = tl.program_id(0) // parts, (rows + ROWS - 1) // ROWS
@@ -511,13 +517,13 @@ def _class_terms(x, reference, total, log_total, rate, rate_left, gamma, EXACT: 
     return e, is_top, 1.0 / (1.0 + odds), power * u, power * (1.0 + gamma * _product(odds, u))
 
 
-@triton.jit(do_not_specialize=["rows", "slices", "ignored", "xo", "to", "tr", "yo", "yr", "wc"])
+@triton.jit(do_not_specialize=["rows", "slices", "ignored", "xo", "to", "tr", "wc"])
 def _softmax_soft_forward(
     x_ptr, t_ptr, y_ptr, w_ptr, loss_ptr, saved_ptr,
-    rows, slices, classes, ignored, xo, xr, xc, to, tr, yo, yr, yc, wc,
+    rows, slices, classes, ignored, xo, xr, xc, to, tr, tc, wc,
     gamma: tl.float64, gamma_ptr, given: tl.float64, even: tl.float64,
     WIDE: tl.constexpr, EXACT: tl.constexpr, REDUCE: tl.constexpr, SAVE: tl.constexpr,
-    ALIGN: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
+    ALIGN: tl.constexpr, ALIGN_ROWS: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """sum_c a_c q_c^gamma u_c, a_c = w_c y_c; if REDUCE, sums of it and of w_t.
 
@@ -531,6 +537,8 @@ def _softmax_soft_forward(
     given, even = tl.full((), given, WIDE), tl.full((), even, WIDE)
     if ALIGN > 1:
         classes, xo, xr = _multiples(classes, xo, xr, ALIGN)
+    if ALIGN_ROWS > 1:
+        rows, xo, xc = _multiples(rows, xo, xc, ALIGN_ROWS)
     blocks = (rows + ROWS - 1) // ROWS
     count = tl.cast(rows, tl.int64) * slices
     loss_sum, weight_sum = tl.full((), 0.0, tl.float64), tl.full((), 0.0, tl.float64)
@@ -538,19 +546,20 @@ def _softmax_soft_forward(
         o = tl.cast(block // blocks, tl.int64)
         r = (block % blocks).to(tl.int64) * ROWS + tl.arange(0, ROWS)
         inside = r < rows
-        kept, is_class = inside, inside
+        kept = inside
+        is_none = ~inside  # of the rows that there are, none yet
         t = tl.full((ROWS,), -1, tl.int64)
         y_row = y_ptr
         if y_ptr is None:
             t = tl.load(t_ptr + o * to + r * tr, inside, ignored).to(tl.int64)
             kept = inside & (t != ignored)
-            is_class = (t >= 0) & (t < classes)
+            is_none = kept & ((t < 0) | (t >= classes))
         else:
-            y_row = y_ptr + o * yo + r * yr
+            y_row = y_ptr + o * to + r * tr
         x_row = x_ptr + o * xo + r * xr
         none = tl.full((ROWS,), -1, tl.int64)
         reference, total = _exponentials(x_row, xc, none, inside, classes, WIDE, EXACT, ROWS, BLOCK)
-        is_wrong = (reference == float("-inf")) | (total != total) | ~is_class
+        is_wrong = (reference == float("-inf")) | (total != total) | is_none
         total = tl.where(is_wrong, float("nan"), total)
         high, low = _log(total)
         log_total = tl.where(is_wrong, float("nan"), high + low)
@@ -561,7 +570,7 @@ def _softmax_soft_forward(
             j = (start + tl.arange(0, BLOCK)).to(tl.int64)
             mask = inside[:, None] & (j < classes)[None, :]
             x = tl.load(x_row[:, None] + (j * xc)[None, :], mask, float("-inf")).to(WIDE)
-            a = _factors(y_row, yc, w_ptr, wc, t, j, mask, given, even, WIDE)
+            a = _factors(y_row, tc, w_ptr, wc, t, j, mask, given, even, WIDE)
             e, is_top, _, loss, h = _class_terms(
                 x, reference[:, None], total[:, None], log_total[:, None],
                 rate, rate_left, gamma, EXACT,
@@ -582,7 +591,7 @@ def _softmax_soft_forward(
             if y_ptr is None:
                 w_t = tl.where(kept, 1.0, 0.0)
                 if w_ptr is not None:
-                    w_t = tl.load(w_ptr + t * wc, kept & is_class, 0.0)
+                    w_t = tl.load(w_ptr + t * wc, kept & ~is_none, 0.0)
                 weight_sum += tl.sum(w_t.to(tl.float64), 0)
         else:
             _store(loss_ptr + item, value, inside)
@@ -601,16 +610,16 @@ def _softmax_soft_forward(
 
 @triton.jit(
     do_not_specialize=[
-        "rows", "slices", "ignored", "xo", "to", "tr", "yo", "yr", "wc", "uo", "ur", "go"
+        "rows", "slices", "ignored", "xo", "to", "tr", "wc", "uo", "ur", "go"
     ]
 )  # fmt: skip
 def _softmax_soft_backward(
     x_ptr, t_ptr, y_ptr, w_ptr, saved_ptr, up_ptr, share_ptr, gradient_ptr,
-    rows, slices, classes, ignored, xo, xr, xc, to, tr, yo, yr, yc, wc, uo, ur, go, gr, gc,
+    rows, slices, classes, ignored, xo, xr, xc, to, tr, tc, wc, uo, ur, go, gr, gc,
     gamma: tl.float64, gamma_ptr, given: tl.float64, even: tl.float64,
     share: tl.float64,
     WIDE: tl.constexpr, EXACT: tl.constexpr, REDUCE: tl.constexpr,
-    ALIGN: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
+    ALIGN: tl.constexpr, ALIGN_ROWS: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """p_j (sum of the other h) - q_j h_j, with h_c = a_c q_c^gamma (1 + gamma p_c u_c / q_c), times
     what comes back from the loss.
@@ -623,6 +632,9 @@ def _softmax_soft_backward(
     if ALIGN > 1:
         classes, xo, xr = _multiples(classes, xo, xr, ALIGN)
         _, go, gr = _multiples(classes, go, gr, ALIGN)
+    if ALIGN_ROWS > 1:
+        rows, xo, xc = _multiples(rows, xo, xc, ALIGN_ROWS)
+        _, go, gc = _multiples(rows, go, gc, ALIGN_ROWS)
     parts = (classes + BLOCK - 1) // BLOCK
     j = ((tl.program_id(0) % parts) * BLOCK + tl.arange(0, BLOCK)).to(tl.int64)
     block, blocks = tl.program_id(0) // parts, (rows + ROWS - 1) // ROWS
@@ -636,7 +648,7 @@ def _softmax_soft_backward(
         t = tl.load(t_ptr + o * to + r * tr, inside, ignored).to(tl.int64)
         kept = inside & (t != ignored)
     else:
-        y_row = y_ptr + o * yo + r * yr
+        y_row = y_ptr + o * to + r * tr
     count = tl.cast(rows, tl.int64) * slices
     saved = saved_ptr + o * rows + r
     reference = tl.load(saved, kept, 0.0)[:, None]
@@ -655,7 +667,7 @@ def _softmax_soft_backward(
         up *= tl.load(share_ptr).to(WIDE)
     mask = inside[:, None] & (j < classes)[None, :]
     x = tl.load(x_ptr + o * xo + (r * xr)[:, None] + (j * xc)[None, :], mask, 0.0).to(WIDE)
-    a = _factors(y_row, yc, w_ptr, wc, t, j, mask, given, even, WIDE)
+    a = _factors(y_row, tc, w_ptr, wc, t, j, mask, given, even, WIDE)
     high, low = _log(total)
     log_total = tl.where(total == total, high + low, float("nan"))
     e, is_top, q, _, h = _class_terms(x, reference, total, log_total, rate, rate_left, gamma, EXACT)
@@ -735,7 +747,7 @@ def sigmoid_forward(
     """The loss, of the dtype."""
     n, wide = x.numel(), _wide(x, y)
     block = _BLOCK if wide == torch.float32 else _BLOCK // 4
-    blocks = triton.cdiv(n, block)
+    blocks = -(-n // block)
     if reduction == "none":
         programs, loss = blocks, torch.empty_like(x, dtype=dtype)
         dimensions, layout = _flat(x, y, loss)
@@ -778,7 +790,7 @@ def sigmoid_backward(
     block = _BLOCK if wide == torch.float32 else _BLOCK // 4
     if n:
         with _device(x):
-            _sigmoid_backward[(triton.cdiv(n, block),)](
+            _sigmoid_backward[(-(-n // block),)](
                 x, y, up, gradient, n, *layout, positive, negative, *_gamma_of(gamma),
                 1 / n if reduction == "mean" else 1.0,
                 dimensions, n >= 2**31, _TRITON[wide], reduced, block,
@@ -786,73 +798,91 @@ def sigmoid_backward(
     return gradient
 
 
-def _items(x: Tensor, classes: bool) -> Tensor:
-    """As (slices, classes, rows), or (slices, rows): many rows if there can be."""
-    if x.ndim == classes:
-        x = x.unsqueeze(0)
-    x = x.flatten(1 + classes) if x.ndim > 1 + classes else x.unsqueeze(-1)
-    return x.transpose(0, -1) if x.shape[-1] == 1 else x
+class _Layout(NamedTuple):
+    """Sizes and strides of a tensor of items, with classes or without: (slices, classes, rows)."""
+
+    slices: int
+    classes: int
+    rows: int
+    slice: int
+    class_: int
+    row: int
+
+
+@lru_cache(1024)
+def _layout(shape: torch.Size, strides: tuple[int, ...], with_classes: bool) -> _Layout | None:
+    """As many rows as there can be; None if what stands after the classes is no one dimension."""
+    if len(shape) == with_classes:
+        shape, strides = torch.Size((1, *shape)), (0, *strides)
+    slices, step = shape[0], strides[0]
+    classes, class_step = (shape[1], strides[1]) if with_classes else (1, 0)
+    rows, row_step = 1, 0
+    for d in range(len(shape) - 1, int(with_classes), -1):
+        if rows == 1:
+            rows, row_step = shape[d], strides[d]
+        elif shape[d] != 1 and strides[d] == rows * row_step:
+            rows *= shape[d]
+        elif shape[d] != 1:
+            return None
+    if rows == 1:
+        slices, step, rows, row_step = 1, 0, slices, step
+    return _Layout(slices, classes, rows, step if slices > 1 else 0, class_step, row_step)
+
+
+def _items(x: Tensor, with_classes: bool) -> tuple[Tensor, _Layout]:
+    """The tensor, or a copy if it must be, and its layout."""
+    layout = _layout(x.shape, x.stride(), with_classes)
+    if layout is None:
+        x = x.contiguous()
+        layout = _layout(x.shape, x.stride(), with_classes)
+    assert layout is not None
+    return x, layout
 
 
 def _like(input: Tensor) -> Tensor:
-    """Room for the gradient, in as many pieces as `_items` takes."""
+    """Room for the gradient, which has a layout."""
     flat = input.flatten(2) if input.ndim > 2 else input
     return torch.empty_like(flat).view(input.shape)
 
 
-def _steps(x: Tensor | None) -> tuple[int, ...]:
-    """The strides of slices, rows and, if there are any, classes."""
-    if x is None:
-        return 0, 0, 0
-    slices, *classes, rows = x.stride()
-    return 0 if x.shape[0] == 1 else slices, rows, *classes
-
-
-def _align(x: Tensor, *others: Tensor) -> int:
-    """What the number of classes and the strides are multiples of, if a row is in one piece."""
-    steps = [_steps(t) for t in (x, *others)]
-    if any(c != 1 for *_, c in steps):
-        return 1
-    return math.gcd(16, x.shape[1], *(n for o, r, _ in steps for n in (o, r)))
-
-
-def _tile(x: Tensor, wide: torch.dtype, is_soft: bool) -> tuple[int, int, int]:
-    """Rows and classes of a program, and its warps."""
-    size = _TILE if wide == torch.float32 else _TILE // 2
-    _, classes, rows = x.shape
+@lru_cache(1024)
+def _tile(is_double: bool, is_soft: bool, x: _Layout, *others: _Layout) -> tuple[int, ...]:
+    """What sizes and strides are multiples of, where the classes of a row are neighbours in memory
+    and where the rows are, else 1; rows and classes of a program; and its warps.
+    """
+    layouts = (x, *others)
+    align = align_rows = 1
+    if all(t.class_ == 1 for t in layouts):
+        align = math.gcd(16, x.classes, *(n for t in layouts for n in (t.row, t.slice)))
+    if all(t.row == 1 for t in layouts):
+        align_rows = math.gcd(16, x.rows, *(n for t in layouts for n in (t.class_, t.slice)))
+    size = _TILE // 2**is_double // (2 if is_double and is_soft else 1)
     most = size // 2 if is_soft else 2 * size
-    if x.stride(1) > 1 and x.stride(2) == 1:
-        most = 32  # the rows are neighbours in memory
-    block = min(triton.next_power_of_2(classes), most)
-    tile = max(1, min(triton.next_power_of_2(rows), size // block))
-    return tile, block, 4 if tile * block <= size else 8
+    if x.class_ > 1 and x.row == 1:
+        most = min(most, 32)
+    block = min(_power_of_two(x.classes), most)
+    tile = max(1, min(_power_of_two(x.rows), size // block))
+    return align, align_rows, tile, block, 4 if tile * block <= size else 8
 
 
-def _arguments(
-    input: Tensor, target: Tensor, weight: Tensor | None, smoothing: float
-) -> tuple[Any, ...]:
-    """What the forward and the backward pass need alike."""
-    x = _items(input, True)
-    probabilities = _items(target, True) if target.is_floating_point() else None
-    index = _items(target, False) if probabilities is None else None
-    wide = _wide(x, probabilities, weight)
-    is_soft = probabilities is not None or smoothing > 0
-    return x, index, probabilities, wide, is_soft, _tile(x, wide, is_soft)
+def _power_of_two(n: int) -> int:
+    """The least that is n or more."""
+    return 1 << max(n - 1, 0).bit_length()
 
 
 def softmax_forward(
-    input: Tensor, target: Tensor, weight: Tensor | None,
-    gamma: float | Tensor, ignored: int,
+    input: Tensor, target: Tensor, weight: Tensor | None, gamma: float | Tensor, ignored: int,
     smoothing: float, reduction: str, dtype: torch.dtype, save: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     """The loss, of the dtype; and for the backward pass some numbers a row, and 1 over what the
     mean divides by if it is known on the device alone.
     """
-    x, index, y, wide, is_soft, (tile, block, warps) = _arguments(input, target, weight, smoothing)
-    slices, classes, rows = x.shape
-    items, exact = slices * rows, x.dtype in _TRITON
-    reduced = reduction != "none"
-    blocks = slices * triton.cdiv(rows, tile)
+    has_index, reduced = not target.is_floating_point(), reduction != "none"
+    is_soft = not has_index or smoothing > 0
+    wide = _wide(input, target, weight)
+    (x, at), (t, of) = _items(input, True), _items(target, not has_index)
+    align, align_rows, tile, block, warps = _tile(wide == torch.float64, is_soft, at)
+    items, blocks = at.slices * at.rows, at.slices * -(-at.rows // tile)
     programs = min(blocks, _PROGRAMS) if reduced else blocks
     if reduced:
         loss = torch.empty(2 * programs, dtype=torch.float64, device=x.device)
@@ -862,24 +892,25 @@ def softmax_forward(
         loss = torch.empty(shape, dtype=dtype, device=x.device)
     numbers = (5 if is_soft else 3) if save else 0
     saved = torch.empty((numbers, items), dtype=wide, device=x.device)
-    sizes = (rows, slices, classes, ignored, *_steps(x), *_steps(index)[:2])
+    sizes = (at.rows, at.slices, at.classes, ignored, at.slice, at.row, at.class_)
     wc = 0 if weight is None else weight.stride(0)
-    meta = (_TRITON[wide], exact, reduced, save)
+    meta = (_TRITON[wide], x.dtype in _TRITON, reduced, save, align, align_rows, tile, block)
     with _device(x):
         if items and is_soft:
+            index, y = (t, None) if has_index else (None, t)
             _softmax_soft_forward[(programs,)](
-                x, index, y, weight, loss, saved, *sizes, *_steps(y), wc,
-                *_gamma_of(gamma), 1 - smoothing, smoothing / classes,
-                *meta, _align(x), tile, block, num_warps=warps,
+                x, index, y, weight, loss, saved, *sizes, of.slice, of.row, of.class_, wc,
+                *_gamma_of(gamma), 1 - smoothing, smoothing / at.classes,
+                *meta, num_warps=warps,
             )  # fmt: skip
         elif items:
             _softmax_forward[(programs,)](
-                x, index, weight, loss, saved, *sizes, wc, *_gamma_of(gamma),
-                *meta, _align(x), tile, block, num_warps=warps,
+                x, t, weight, loss, saved, *sizes, of.slice, of.row, wc, *_gamma_of(gamma),
+                *meta, num_warps=warps,
             )  # fmt: skip
         if not reduced:
-            return loss, saved, saved.new_empty(0, dtype=torch.float64)
-        if reduction == "mean" and y is None:
+            return loss, saved, torch.empty(0, dtype=torch.float64, device=x.device)
+        if reduction == "mean" and has_index:
             loss, share = _sum_up(loss, None, dtype)
         else:
             known = 1.0 if reduction == "sum" else 1 / items if items else math.nan
@@ -892,31 +923,35 @@ def softmax_backward(
     gamma: float | Tensor, ignored: int, smoothing: float, reduction: str,
 ) -> Tensor:  # fmt: skip
     """The gradient by the input, given that by the loss."""
-    x, index, y, wide, is_soft, (tile, block, warps) = _arguments(input, target, weight, smoothing)
-    slices, classes, rows = x.shape
-    gradient = _like(input)
-    g = _items(gradient, True)
-    exact, reduced = x.dtype in _TRITON, reduction != "none"
-    grid = (slices * triton.cdiv(rows, tile) * triton.cdiv(classes, block),)
-    sizes = (rows, slices, classes, ignored, *_steps(x), *_steps(index)[:2])
-    steps = (*_steps(None if reduced else _items(up, False))[:2], *_steps(g))
-    divided = share if len(share) else None
-    meta = (_TRITON[wide], exact, reduced)
-    if not x.numel():
+    has_index, reduced = not target.is_floating_point(), reduction != "none"
+    is_soft = not has_index or smoothing > 0
+    gradient, wide = _like(input), saved.dtype
+    if not input.numel():
         return gradient
+    (x, at), (t, of) = _items(input, True), _items(target, not has_index)
+    _, to = _items(gradient, True)
+    up, back = _items(up, False)
+    align, align_rows, tile, block, warps = _tile(wide == torch.float64, is_soft, at, to)
+    grid = (at.slices * -(-at.rows // tile) * -(-at.classes // block),)
+    sizes = (at.rows, at.slices, at.classes, ignored, at.slice, at.row, at.class_)
+    steps = (back.slice, back.row, to.slice, to.row, to.class_)
+    divided = share if share.numel() else None
+    meta = (_TRITON[wide], x.dtype in _TRITON, reduced, align, align_rows, tile, block)
     with _device(x):
         if is_soft:
+            index, y = (t, None) if has_index else (None, t)
             wc = 0 if weight is None else weight.stride(0)
-            known = 1 / (slices * rows) if reduction == "mean" else 1.0
+            known = 1 / (at.slices * at.rows) if reduction == "mean" else 1.0
             _softmax_soft_backward[grid](
-                x, index, y, weight, saved, up, divided, gradient, *sizes, *_steps(y), wc,
-                *steps, *_gamma_of(gamma), 1 - smoothing, smoothing / classes, known,
-                *meta, _align(x, g), tile, block, num_warps=warps,
+                x, index, y, weight, saved, up, divided, gradient,
+                *sizes, of.slice, of.row, of.class_, wc, *steps,
+                *_gamma_of(gamma), 1 - smoothing, smoothing / at.classes, known,
+                *meta, num_warps=warps,
             )  # fmt: skip
         else:
             _softmax_backward[grid](
-                x, index, saved, up, divided, gradient, *sizes, *steps,
-                *meta, _align(x, g), tile, block, num_warps=warps,
+                x, t, saved, up, divided, gradient, *sizes, of.slice, of.row, *steps,
+                *meta, num_warps=warps,
             )  # fmt: skip
     return gradient
 

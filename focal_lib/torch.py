@@ -3,7 +3,12 @@
 The names, arguments and errors are those of `focal_lib.numpy`. Results have the dtype and the
 device of the first argument; half types (float16, bfloat16) are computed in a wider one and rounded
 once, or left in float32 under autocast. Values are checked on the CPU only: on CUDA a look at a
-value would stall the device. Shapes, types and settings are checked everywhere.
+value would stall the device, and a class index that is none gives NaN. Shapes, types and settings
+are checked everywhere.
+
+CUDA tensors take fused Triton kernels where there is Triton 3.6 or newer, as with torch 2.11 and
+newer; elsewhere, and for what the kernels do not have (the gradient by targets or class weights,
+second derivatives, transforms), torch's operations compute the same.
 
 `sigmoid_focal_loss` takes the place of torchvision.ops.sigmoid_focal_loss, and `softmax_focal_loss`
 that of torch.nn.functional.cross_entropy. Where they differ from those on purpose, mostly by an
@@ -13,7 +18,7 @@ error for bad input and a true value for a rounded one, is a table in the book's
 import math
 import os
 from collections.abc import Callable
-from importlib import metadata, util
+from importlib import import_module, util
 from typing import Any
 
 import torch
@@ -25,17 +30,12 @@ from focal_lib import _checks, _composed, _cpu
 
 
 def _triton_kernels() -> Any:
-    """The kernels for CUDA tensors, where this torch has CUDA and there is a Triton for them."""
-    if not (torch.version.cuda or os.environ.get("TRITON_INTERPRET") == "1"):
+    """The kernels, if this torch has CUDA (or Triton interprets) and there is a Triton for them."""
+    interpreted = os.environ.get("TRITON_INTERPRET") == "1"
+    if not (torch.version.cuda or interpreted) or util.find_spec("triton") is None:
         return None
-    if util.find_spec("triton") is None:
-        return None
-    version = tuple(int(part) for part in metadata.version("triton").split(".")[:2])
-    if version < (3, 6):
-        return None
-    from focal_lib import _triton
-
-    return _triton
+    version = tuple(int(part) for part in import_module("triton").__version__.split(".")[:2])
+    return import_module("focal_lib._triton") if version >= (3, 6) else None
 
 
 _triton = _triton_kernels()
@@ -167,8 +167,10 @@ def sigmoid_focal_loss(
 
     way, options = _way(inputs, targets), (*weights, exponent, reduction)
     if way == "operator":
-        options = (*weights, _number(exponent, inputs), reduction)
-        loss: Tensor = _triton.sigmoid(inputs, targets, *options, _result_dtype(inputs))
+        gamma_there = _number(exponent, inputs)
+        loss: Tensor = _triton.sigmoid(
+            inputs, targets, *weights, gamma_there, reduction, _result_dtype(inputs)
+        )
         return loss
     if way == "triton":
         return _launched(launched, launched_back, composed, inputs, targets)
@@ -280,8 +282,10 @@ def softmax_focal_loss(
     options = (exponent, ignored, smoothing, reduction)
     dtype, save = _result_dtype(input), _wants_gradient(input)
     if way == "operator":
-        options = (_number(exponent, input), ignored, smoothing, reduction)
-        loss: Tensor = _triton.softmax(input, target, weight, *options, dtype, save)[0]
+        gamma_there = _number(exponent, input)
+        loss: Tensor = _triton.softmax(
+            input, target, weight, gamma_there, *options[1:], dtype, save
+        )[0]
         return loss
     if way == "triton":
         return _launched(launched, launched_back, composed, input, target, weight)

@@ -1,0 +1,559 @@
+"""The Triton kernels: on CPU tensors through Triton's interpreter, or on CUDA with --device cuda.
+
+What the losses compute is in test_torch.py and test_accuracy.py, which run through these kernels as
+well. Here is what is theirs: layouts and sizes, the way a call takes, what they keep, what torch's
+compiler sees, and that they compile for CUDA. That needs no GPU; what does is skipped without one.
+"""
+
+import itertools
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch.autograd import grad
+from torch.library import opcheck
+
+import focal_lib.torch
+from focal_lib.torch import SoftmaxFocalLoss, sigmoid_focal_loss, softmax_focal_loss
+
+_triton = focal_lib.torch._triton
+close = torch.testing.assert_close
+
+
+# The kernels alone: test_torch.py has the CPU's ways beside them.
+pytestmark = pytest.mark.devices("interpreter", "cuda")
+needs_gpu = pytest.mark.skipif(
+    not torch.cuda.is_available(), reason="needs a CUDA device (make test-gpu)"
+)
+
+
+@pytest.fixture(autouse=True)
+def device(way_of_losses):
+    """The device whose tensors take the kernels."""
+    return "cuda" if way_of_losses == "cuda" else "cpu"
+
+
+def rand(*shape, scale=1.0, seed=0, dtype=torch.float32, device="cpu"):
+    generator = torch.Generator("cpu").manual_seed(seed)
+    x = torch.randn(shape, generator=generator, dtype=torch.float64, device="cpu")
+    return (x * scale).to(device, dtype)
+
+
+def indices(classes, *shape, seed=2, device="cpu"):
+    generator = torch.Generator("cpu").manual_seed(seed)
+    return torch.randint(classes, shape, generator=generator, device="cpu").to(device)
+
+
+def both(loss, x, *arguments, up=None, **options):
+    """The loss, and its gradient given that by the loss."""
+    x = x.detach().requires_grad_()
+    value = loss(x, *arguments, **options)
+    up = rand(*value.shape, seed=9).abs().to(value) if up is None else up
+    return value.detach(), grad(value, x, up)[0]
+
+
+def composed(loss, x, *arguments, **options):
+    """The same in float64, composed of torch's operations."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(focal_lib.torch, "_way", lambda *_: "composed")
+        value, slope = both(loss, x.double(), *arguments, **options)
+    return value.to(x.dtype), slope.to(x.dtype)
+
+
+def agree(loss, x, *arguments, rtol=3e-6, **options):
+    got, expected = (way(loss, x, *arguments, **options) for way in (both, composed))
+    close(got[0], expected[0], rtol=rtol, atol=1e-37, equal_nan=True)
+    # by the classes of a soft target gradients cancel
+    size = expected[1].nan_to_num().abs().max().item() if x.numel() else 0.0
+    close(got[1], expected[1], rtol=rtol, atol=rtol * size, equal_nan=True)
+
+
+def refuse(*_):
+    raise AssertionError("composed")
+
+
+# --- Layouts and sizes ----------------------------------------------------------------------------
+
+VIEWS = {
+    "contiguous": lambda x: x.contiguous(),
+    "transposed": lambda x: x.transpose(0, -1).contiguous().transpose(0, -1),
+    "channels last": lambda x: x.movedim(1, -1).contiguous().movedim(-1, 1),
+    "every other": lambda x: x.repeat_interleave(2, dim=-1)[..., ::2],
+    "a part": lambda x: torch.nn.functional.pad(x, (3, 2) * x.ndim)[(slice(3, -2),) * x.ndim],
+    "expanded": lambda x: x[:1].expand_as(x),
+    "reversed dims": lambda x: x.permute(*range(x.ndim)[::-1]).contiguous().permute(
+        *range(x.ndim)[::-1]
+    ),
+}  # fmt: skip
+SHAPES = [(6, 5), (3, 4, 7), (2, 3, 4, 5), (2, 3, 2, 3, 2)]
+
+
+@pytest.mark.parametrize("view", VIEWS)
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("reduction", ["none", "mean"])
+def test_strides(view, shape, reduction, device):
+    x, y = rand(*shape, scale=4, device=device), rand(*shape, seed=1, device=device).sigmoid()
+    t = indices(shape[1], shape[0], *shape[2:], device=device)
+    hard = (y > 0.5).to(y.dtype)
+    x, soft = VIEWS[view](x), VIEWS[view](y)
+    index = t if view == "channels last" else VIEWS[view](t)
+    for loss, target in (
+        (sigmoid_focal_loss, soft),
+        (sigmoid_focal_loss, hard),
+        (softmax_focal_loss, index),
+        (softmax_focal_loss, soft),
+    ):
+        agree(loss, x, target, reduction=reduction)
+        value, slope = both(loss, x, target, reduction=reduction)
+        up = torch.ones_like(value)
+        agree(loss, x, target, reduction=reduction, up=up[:1].expand_as(up) if up.ndim else up)
+        assert slope.shape == x.shape
+
+
+@pytest.mark.parametrize("classes", [2, 3, 31, 32, 33, 1000, 4096, 4097, 9001])
+def test_numbers_of_classes(classes, device):
+    x, t = rand(5, classes, scale=6, device=device), indices(classes, 5, device=device)
+    x[0, t[0]] += 30
+    t[1] = -100
+    w = rand(classes, seed=3, device=device).abs()
+    for smoothing, gamma in itertools.product((0.0, 0.1), (0.5, 2.0)):
+        agree(softmax_focal_loss, x, t, w, gamma=gamma, label_smoothing=smoothing)
+    agree(softmax_focal_loss, x, x.softmax(1), w, gamma=0.5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("size", [1, 2, 1023, 1024, 1025, 5000])
+def test_numbers_of_elements(size, device):
+    x, y = rand(size, scale=6, device=device), (rand(size, seed=1, device=device) > 0).float()
+    for target, reduction in itertools.product((y, y / 3), ("none", "mean", "sum")):
+        agree(sigmoid_focal_loss, x, target, reduction=reduction)
+
+
+def test_more_blocks_than_programs(monkeypatch, device):
+    """A program goes through several blocks, and the last ones through one fewer."""
+    monkeypatch.setattr(_triton, "_PROGRAMS", 3)
+    monkeypatch.setattr(_triton, "_BLOCK", 16)
+    monkeypatch.setattr(_triton, "_TILE", 16)
+    monkeypatch.setattr(_triton, "_tile", _triton._tile.__wrapped__)  # which remembers
+    x, t = rand(23, 5, scale=4, device=device), indices(5, 23, device=device)
+    t[::4] = -100
+    w = rand(5, seed=3, device=device).abs()
+    for reduction in ("none", "mean", "sum"):
+        agree(sigmoid_focal_loss, x, (x > 1).float(), reduction=reduction)
+        agree(softmax_focal_loss, x, t, w, reduction=reduction)
+        agree(softmax_focal_loss, x, t, w, reduction=reduction, label_smoothing=0.2)
+        agree(softmax_focal_loss, x, x.softmax(1), w, reduction=reduction)
+        agree(softmax_focal_loss, x.T.reshape(1, 5, 23), t[None], w, reduction=reduction)
+
+
+@pytest.mark.parametrize("shape", [(0,), (0, 3), (4, 0), (2, 3, 0), (0, 3, 2)], ids=str)
+def test_nothing(shape, device):
+    x = torch.empty(shape, device=device)
+    for reduction in ("none", "mean", "sum"):
+        agree(sigmoid_focal_loss, x, x, reduction=reduction)
+        if len(shape) > 1 and shape[1]:
+            t = torch.empty(shape[:1] + shape[2:], dtype=torch.long, device=device)
+            agree(softmax_focal_loss, x, t, reduction=reduction)
+            agree(softmax_focal_loss, x, x, reduction=reduction)
+            agree(softmax_focal_loss, x, t, reduction=reduction, label_smoothing=0.1)
+
+
+def test_offsets_beyond_32_bits(device):
+    """The memory between is never touched, so that it need not be there."""
+    far = 2**31 + 8
+    room = torch.empty(2 * far, dtype=torch.float16, device=device)
+    x = room.as_strided((2, 3), (far, 1))
+    x.copy_(rand(2, 3, dtype=torch.float16))
+    for columns in (x, x.T):  # rows far apart, or classes
+        n, classes = columns.shape
+        t = indices(classes, n, device=device)
+        for target in (t, columns.float().softmax(1)):
+            agree(softmax_focal_loss, columns, target, rtol=2e-3)
+        agree(sigmoid_focal_loss, columns, (columns > 0).half(), rtol=2e-3)
+
+
+@needs_gpu
+def test_more_than_2_to_31_elements(device):
+    n = 2**31 + 2**20 + 3
+    if torch.cuda.mem_get_info()[0] < 6 * n + 2**30:
+        pytest.skip("needs 14 GB of free device memory")
+    x, y = (
+        torch.zeros(n, dtype=torch.float16, device="cuda"),
+        torch.zeros(n, dtype=torch.bool, device="cuda"),
+    )
+    x[-1], y[-1] = 3.0, True
+    x.requires_grad_()
+    value = sigmoid_focal_loss(x, y, None, reduction="sum")
+    (slope,) = grad(value, x)
+    _, slope_one = both(
+        sigmoid_focal_loss, x.detach()[-2:], y[-2:], None, up=torch.ones(2, device="cuda")
+    )
+    close(slope[-2:], slope_one)
+    close(slope[: 2**20], slope_one[:1].expand(2**20))
+    close(value.double().item(), (n - 1) * 2**-2 * 0.6931471805599453, rtol=1e-3, atol=0)
+
+
+# --- Values that are decided on the device --------------------------------------------------------
+
+
+def test_blocks_of_hard_and_soft_targets(device):
+    x, y = rand(4096, scale=5, device=device), (rand(4096, seed=1, device=device) > 0).float()
+    y[2000], y[2001], y[3500] = 0.3, 1e-20, 1 - 2**-24
+    agree(sigmoid_focal_loss, x, y, 0.3, 0.5)
+
+
+@pytest.mark.parametrize("dtype", [torch.bool, torch.uint8, torch.int8, torch.int32, torch.int64])
+def test_integer_targets(dtype, device):
+    x, y = rand(300, scale=5, device=device), rand(300, seed=1, device=device) > 0
+    close(sigmoid_focal_loss(x, y.to(dtype)), sigmoid_focal_loss(x, y.float()), rtol=0, atol=0)
+    if dtype != torch.bool:
+        rows, t = x.view(100, 3), indices(3, 100, device=device)
+        close(softmax_focal_loss(rows, t.to(dtype)), softmax_focal_loss(rows, t), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("wrong", [-1, 3, -101, 2**31, -(2**63), 2**63 - 1])
+def test_a_class_that_is_none_gives_nan(wrong, smoothing, device):
+    """Nothing is read for it; and the host, which does not wait, cannot raise."""
+    x, t = rand(4, 3, device=device), torch.tensor([0, wrong, 2, -100], device=device)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(focal_lib.torch, "_can_look", lambda _: False)
+        value, slope = both(softmax_focal_loss, x, t, reduction="none", label_smoothing=smoothing)
+        total = softmax_focal_loss(x, t, label_smoothing=smoothing)
+    assert value.isnan().tolist() == [False, True, False, False]
+    assert slope.isnan().all(dim=1).tolist() == [False, True, False, False]
+    assert value[3] == 0 and (slope[3] == 0).all() and total.isnan()
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_nothing_comes_back_to_ignored_items(smoothing, device):
+    x = rand(3, 4, device=device)
+    x[1] = torch.tensor([torch.nan, torch.inf, -torch.inf, 0.0])
+    t = torch.tensor([0, -100, 2], device=device)
+    for reduction, up in (("none", [1.0, torch.nan, 1.0]), ("mean", 1.0)):
+        up = torch.tensor(up, device=device)
+        options = {"reduction": reduction, "label_smoothing": smoothing}
+        value, slope = both(softmax_focal_loss, x, t, up=up, **options)
+        assert value.isfinite().all() and slope.isfinite().all() and (slope[1] == 0).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_arguments_of_several_types(dtype, device):
+    """The widest decides in what is computed, and the logits what comes out."""
+    x, y = rand(6, 4, dtype=dtype, device=device), rand(6, 4, seed=1, device=device).softmax(1)
+    t, w = indices(4, 6, device=device), rand(4, seed=3, device=device).abs()
+    rtol = {torch.float16: 2e-3, torch.bfloat16: 2e-2}.get(dtype, 3e-6)
+    for other in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
+        agree(sigmoid_focal_loss, x, y.to(other), rtol=rtol)
+        agree(softmax_focal_loss, x, y.to(other), w, rtol=rtol)
+        agree(softmax_focal_loss, x, t, w.to(other), rtol=rtol)
+
+
+def test_the_same_bits_in_every_run(device):
+    x, t = rand(700, 40, scale=5, device=device), indices(40, 700, device=device)
+    runs = [
+        both(softmax_focal_loss, x, t) + both(sigmoid_focal_loss, x, x.sigmoid(), reduction="mean")
+        for _ in range(3)
+    ]
+    for run in runs[1:]:
+        close(run, runs[0], rtol=0, atol=0)
+
+
+# --- Which way a call takes, and what it keeps ----------------------------------------------------
+
+
+def calls(device):
+    """Losses of one tensor (6, 4), by every kernel."""
+    t, w = torch.tensor([0, 3, -100, 1, 1, 2], device=device), torch.arange(1.0, 5, device=device)
+    y = rand(6, 4, seed=1, device=device).softmax(1)
+    for reduction in ("none", "mean", "sum"):
+        yield lambda x, r=reduction, **o: sigmoid_focal_loss(x, y, reduction=r, **o)
+        yield lambda x, r=reduction, **o: softmax_focal_loss(x, t, w, reduction=r, **o)
+        yield lambda x, r=reduction, **o: softmax_focal_loss(x, y, reduction=r, **o)
+        yield lambda x, r=reduction, **o: softmax_focal_loss(
+            x, t, reduction=r, label_smoothing=0.1, **o
+        )
+
+
+def test_kernels_are_taken(monkeypatch, device):
+    monkeypatch.setattr(focal_lib.torch._composed, "sigmoid", refuse)
+    monkeypatch.setattr(focal_lib.torch._composed, "softmax", refuse)
+    monkeypatch.setattr(focal_lib.torch._cpu, "sigmoid", refuse)
+    monkeypatch.setattr(focal_lib.torch._cpu, "softmax", refuse)
+    for call, dtype in itertools.product(calls(device), (torch.float16, torch.float32)):
+        value, slope = both(call, rand(6, 4, dtype=dtype, device=device))
+        assert value.dtype == slope.dtype == dtype
+        assert value.device.type == slope.device.type == device
+
+
+def test_other_gradients_and_transforms_are_composed(monkeypatch, device):
+    for name in ("sigmoid_forward", "softmax_forward", "sigmoid", "softmax"):
+        monkeypatch.setattr(_triton, name, refuse)
+    x, y = rand(5, 3, device=device), rand(5, 3, seed=1, device=device).softmax(1)
+    w = torch.ones(3, device=device, requires_grad=True)
+    assert grad(softmax_focal_loss(x, y, w), w)[0].isfinite().all()
+    target = y.clone().requires_grad_()
+    assert grad(sigmoid_focal_loss(x, target).sum(), target)[0].isfinite().all()
+    assert torch.func.grad(lambda x: sigmoid_focal_loss(x, y).sum())(x).isfinite().all()
+    assert torch.func.vmap(softmax_focal_loss)(x, y).shape == (5,)
+    assert torch.func.jvp(lambda x: softmax_focal_loss(x, y), (x,), (x,))[1].isfinite()
+    assert softmax_focal_loss(x[:, :1], y[:, :1]) == 0  # one class
+
+
+def test_second_derivatives(device):
+    x = rand(6, 4, scale=2, dtype=torch.float64, device=device).requires_grad_()
+    for call in calls(device):
+        (first,) = grad(call(x).sum(), x, create_graph=True)
+        (second,) = grad(first.square().sum(), x)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(focal_lib.torch, "_way", lambda *_: "composed")
+            (other,) = grad(call(x).sum(), x, create_graph=True)
+            (expected,) = grad(other.square().sum(), x)
+        close(first, other, rtol=1e-12, atol=1e-13)
+        close(second, expected, rtol=1e-11, atol=1e-12)
+
+
+def test_gradients_again_and_in_batches(device):
+    x = rand(6, 4, device=device).requires_grad_()
+    for call in calls(device):
+        value = call(x)
+        first, second = (grad(value.sum(), x, retain_graph=True)[0] for _ in range(2))
+        close(first, second, rtol=0, atol=0)
+        ups = torch.stack([torch.ones_like(value), 2 * torch.ones_like(value)])
+        (batch,) = grad(value, x, ups, is_grads_batched=True)
+        close(batch, torch.stack([first, 2 * first]), rtol=3e-6, atol=1e-7)
+
+
+def test_a_changed_input_is_noticed(device):
+    for call in calls(device):
+        x = rand(6, 4, device=device).requires_grad_()
+        h = x * 1
+        value = call(h).sum()
+        with torch.no_grad():
+            h.add_(1)
+        with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+            grad(value, x)
+
+
+def test_what_is_kept_for_the_backward_pass(device):
+    """The inputs, and at most five numbers a row."""
+    x, t = rand(64, 500, device=device).requires_grad_(), indices(500, 64, device=device)
+    y = x.detach().softmax(1)
+    for loss, target, options, numbers in (
+        (sigmoid_focal_loss, y, {}, 0),
+        (softmax_focal_loss, t, {}, 3),
+        (softmax_focal_loss, t, {"label_smoothing": 0.1}, 5),
+        (softmax_focal_loss, y, {}, 5),
+    ):
+        kept = []
+
+        def pack(v, kept=kept):
+            kept.append(v)
+            return v
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda v: v):
+            loss(x, target, reduction="mean", **options)
+        inputs = {x.data_ptr(), target.data_ptr()}
+        others = [v for v in kept if v.data_ptr() not in inputs]
+        assert len(others) < len(kept)
+        assert sum(v.numel() for v in others) <= numbers * 64 + 1
+
+
+def test_the_host_never_waits(device):
+    """It asks for no value."""
+    from torch.profiler import ProfilerActivity, profile
+
+    waits = {"aten::item", "aten::_local_scalar_dense", "aten::nonzero", "aten::is_nonzero"}
+    x = rand(6, 4, device=device).requires_grad_()
+    for call in calls(device):
+        up = torch.ones_like(call(x))
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(focal_lib.torch, "_can_look", lambda _: False)
+            with profile(activities=[ProfilerActivity.CPU]) as run:
+                grad(call(x), x, up)
+        names = {event.name for event in run.events()}
+        assert "aten::empty" in names or "aten::empty_strided" in names
+        assert not names & waits
+
+
+# --- For torch's compiler -------------------------------------------------------------------------
+
+
+def operator_calls(device):
+    """Arguments of the operators: of each way through the forward pass and back."""
+    t = torch.tensor([0, 3, -100, 1, 1, 2], device=device)
+    gamma = torch.tensor(2.0, dtype=torch.float64, device=device)
+    w = torch.arange(1.0, 5, device=device)
+    for x, reduction in itertools.product(
+        (rand(6, 4, device=device), rand(4, 6, device=device).T), ("none", "mean", "sum")
+    ):
+        y = rand(6, 4, seed=1, device=device).softmax(1)
+        up = torch.ones((6, 4) if reduction == "none" else (), device=device)
+        sigmoid = (x, y, 0.25, 0.75, gamma, reduction)
+        yield torch.ops.focal_lib.sigmoid_focal_loss, (*sigmoid, torch.float32)
+        yield torch.ops.focal_lib.sigmoid_focal_loss_backward, (up, *sigmoid)
+        up = torch.ones(6 if reduction == "none" else (), device=device)
+        for target, weight, smoothing in ((t, w, 0.0), (t, None, 0.1), (y, w, 0.0)):
+            softmax = (x, target, weight)
+            options = (gamma, -100, smoothing, reduction)
+            forward = (*softmax, *options, torch.float32, True)
+            yield torch.ops.focal_lib.softmax_focal_loss, forward
+            _, *kept = torch.ops.focal_lib.softmax_focal_loss(*forward)
+            backward = (up, *softmax, *kept, *options)
+            yield torch.ops.focal_lib.softmax_focal_loss_backward, backward
+
+
+def test_operators_are_sound(device):
+    for operator, arguments in operator_calls(device):
+        opcheck(operator, arguments)
+        if "backward" not in str(operator):
+            x, *rest = arguments
+            opcheck(operator, (x.detach().clone().requires_grad_(), *rest))
+
+
+@pytest.mark.parametrize("number", range(12))
+def test_compiled_whole(number, device):
+    call = [*calls(device)][number]
+    x = rand(6, 4, device=device)
+    counter = torch._dynamo.testing.CompileCounterWithBackend("aot_eager")
+    torch._dynamo.reset()
+    compiled = torch.compile(call, backend=counter, fullgraph=True)
+    close(both(compiled, x), both(call, x), rtol=0, atol=0)
+    assert any("focal_lib" in str(node.target) for node in counter.graphs[0].graph.nodes)
+    for gamma in (0.0, 0.3, 1.0, 1.7, 2.0, 2.5, 3.0, 5.0, 7.5, 20.0):
+        close(both(compiled, x, gamma=gamma), both(call, x, gamma=gamma), rtol=0, atol=0)
+    assert counter.frame_count <= 3  # with the default gamma, a gamma, any gamma
+
+
+def test_compiled_modules_take_any_batch(device):
+    module = SoftmaxFocalLoss(torch.arange(1.0, 5, device=device), gamma=1.5)
+    counter = torch._dynamo.testing.CompileCounterWithBackend("aot_eager")
+    torch._dynamo.reset()
+    compiled = torch.compile(module, backend=counter, fullgraph=True)
+    for n in (6, 7, 8, 9, 30):
+        x, t = rand(n, 4, device=device), indices(4, n, device=device)
+        close(both(compiled, x, t), both(module, x, t), rtol=0, atol=0)
+    assert counter.frame_count <= 2
+
+
+def test_autocast_leaves_the_loss_in_float32(device):
+    x = rand(6, 4, dtype=torch.bfloat16, device=device)
+    for call in calls(device):
+        with torch.autocast(device, dtype=torch.bfloat16):
+            value, slope = both(call, x)
+            torch._dynamo.reset()
+            compiled = both(torch.compile(call, backend="aot_eager", fullgraph=True), x)
+        assert value.dtype == torch.float32 and slope.dtype == torch.bfloat16
+        close(compiled, (value, slope), rtol=0, atol=0)
+
+
+# --- Compiled for CUDA ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("capability", [80, 90])
+def test_kernels_compile_for_cuda(capability, tmp_path):
+    """As they are launched: without spilled registers, and with 16 bytes a read where that goes."""
+    script = Path(__file__).with_name("cuda_compile.py")
+    environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
+    environment |= {"TRITON_CACHE_DIR": str(tmp_path), "PYTHONPATH": str(script.parents[1])}
+    command = [sys.executable, str(script), str(capability)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    kernels = json.loads(done.stdout)
+    assert {k["name"] for k in kernels} == {
+        "_sigmoid_forward", "_sigmoid_backward", "_finish", "_softmax_forward",
+        "_softmax_backward", "_softmax_soft_forward", "_softmax_soft_backward",
+    }  # fmt: skip
+    for kernel in kernels:
+        assert kernel["stack"] <= 16, kernel
+        if kernel["case"].endswith("aligned") and kernel["name"] != "_finish":
+            assert kernel["wide_reads"] > 0, kernel
+    by_gamma = [k for k in kernels if k["case"] == "another gamma"]
+    assert by_gamma and not any(k["compiled"] for k in by_gamma)
+
+
+# --- What needs a GPU -----------------------------------------------------------------------------
+
+
+@needs_gpu
+def test_the_host_does_not_synchronise(device):
+    x = rand(6, 4, device="cuda").requires_grad_()
+    made = [*calls("cuda")]
+    for call in made:
+        call(x).sum().backward()  # compiled
+    torch.cuda.synchronize()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        for call in made:
+            call(x).sum().backward()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+@needs_gpu
+def test_captured_in_a_cuda_graph(device):
+    for call in calls("cuda"):
+        x = rand(6, 4, device="cuda").requires_grad_()
+        side = torch.cuda.Stream()
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):  # compiles, as capture may not
+            for _ in range(2):
+                grad(call(x).sum(), x)
+        torch.cuda.current_stream().wait_stream(side)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            value = call(x).sum()
+            (slope,) = grad(value, x)
+        with torch.no_grad():
+            x.copy_(rand(6, 4, seed=5, device="cuda"))
+        graph.replay()
+        fresh = x.detach().clone().requires_grad_()
+        expected = call(fresh).sum()
+        close(value, expected, rtol=0, atol=0)
+        close(slope, grad(expected, fresh)[0], rtol=0, atol=0)
+
+
+@needs_gpu
+def test_several_streams(device):
+    """Losses at the same time do not share what they sum into."""
+    xs = [rand(2000, 300, seed=k, device="cuda") for k in range(8)]
+    t = indices(300, 2000, device="cuda")
+    expected = [both(softmax_focal_loss, x, t, up=torch.ones((), device="cuda")) for x in xs]
+    streams = [torch.cuda.Stream() for _ in xs]
+    torch.cuda.synchronize()
+    got = []
+    for x, stream in zip(xs, streams, strict=True):
+        with torch.cuda.stream(stream):
+            got.append(both(softmax_focal_loss, x, t, up=torch.ones((), device="cuda")))
+    torch.cuda.synchronize()
+    close(got, expected, rtol=0, atol=0)
+
+
+@needs_gpu
+def test_a_device_that_is_not_the_current_one(device):
+    if torch.cuda.device_count() < 2:
+        pytest.skip("needs two CUDA devices")
+    for call, there in zip(calls("cuda:0"), calls("cuda:1"), strict=True):
+        x = rand(6, 4, device="cuda:0")
+        with torch.cuda.device(0):
+            close(both(there, x.to("cuda:1")), both(call, x), check_device=False, rtol=0, atol=0)
+
+
+@needs_gpu
+@pytest.mark.parametrize("loss", ["sigmoid", "softmax"])
+def test_memory(loss, device):
+    """Beyond the inputs: the gradient, and little that does not grow with them."""
+    x, t = rand(4096, 1000, device="cuda").requires_grad_(), indices(1000, 4096, device="cuda")
+    y = torch.zeros(4096, 1000, device="cuda")
+    torch.cuda.synchronize()
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    if loss == "sigmoid":
+        sigmoid_focal_loss(x, y, reduction="mean").backward()
+    else:
+        softmax_focal_loss(x, t).backward()
+    peak = torch.cuda.max_memory_allocated() - before
+    assert 4 <= peak / x.numel() < 4.1
