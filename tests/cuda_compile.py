@@ -1,7 +1,8 @@
 """Compiles the kernels for a CUDA device that need not be there, as they would be launched.
 
 `python tests/cuda_compile.py 90` compiles for capability 9.0 and prints what came of each launch, as
-JSON. Triton brings the assembler, and what is launched is only compiled.
+JSON; with `few` after it, of those in float32 alone. Triton brings the assembler, and what is
+launched is only compiled.
 """
 
 import json
@@ -78,38 +79,46 @@ def main():
 
     launches = []
 
-    def sigmoid(case, n, dtype, gamma=2.0, reduction="mean", strided=False):
-        x = torch.zeros(2 * n, dtype=dtype)[:: 2 if strided else 1][:n]
+    def sigmoid(case, x, y=None, gamma=2.0, reduction="mean"):
+        y = x if y is None else y
         options = (0.25, 0.75, gamma, reduction)
         with compile_launches(launches, case):
-            loss = _triton.sigmoid_forward(x, x, *options, dtype)
-            _triton.sigmoid_backward(loss, x, x, *options)
+            loss = _triton.sigmoid_forward(x, y, *options, x.dtype)
+            _triton.sigmoid_backward(loss, x, y, *options)
 
-    def softmax(case, shape, dtype, gamma=2.0, reduction="mean", smoothing=0.0, soft=False, w=None):
-        x = torch.zeros(shape, dtype=dtype)
-        target = x if soft else torch.zeros(shape[:1] + shape[2:], dtype=torch.long)
+    def softmax(case, x, gamma=2.0, reduction="mean", smoothing=0.0, soft=False, w=None):
+        target = x if soft else torch.zeros(x.shape[:1] + x.shape[2:], dtype=torch.long)
         options = (gamma, -100, smoothing, reduction)
         with compile_launches(launches, case):
-            loss, *kept = _triton.softmax_forward(x, target, w, *options, dtype, True)
+            loss, *kept = _triton.softmax_forward(x, target, w, *options, x.dtype, True)
             _triton.softmax_backward(loss, x, target, w, *kept, *options)
 
-    for dtype in (torch.float32, torch.float64, torch.bfloat16):
-        sigmoid(f"{dtype}, aligned", 4096, dtype)
-        softmax(f"{dtype}, aligned", (64, 1000), dtype)
-    for classes in (80, 32000):
-        softmax(f"{classes} classes, aligned", (64, classes), torch.float32)
-        softmax(
-            f"{classes} classes, smoothed, aligned", (64, classes), torch.float32, smoothing=0.1
-        )
+    zeros = torch.zeros
+    few = "few" in sys.argv
+    for dtype in (torch.float32,) if few else (torch.float32, torch.float64, torch.bfloat16):
+        sigmoid(f"{dtype}, aligned", zeros(4096, dtype=dtype))
+        softmax(f"{dtype}, aligned", zeros((64, 1000), dtype=dtype))
+    for classes in (80,) if few else (80, 32000):
+        softmax(f"{classes} classes, aligned", zeros(64, classes))
+        softmax(f"{classes} classes, smoothed, aligned", zeros(64, classes), smoothing=0.1)
+    if few:
+        print(json.dumps(launches))
+        return
     for gamma in (0.0, 0.3, 1.0, 16.0, 1e6):
-        sigmoid("another gamma", 4096, torch.float32, gamma)
-        softmax("another gamma", (64, 80), torch.float32, gamma)
-    sigmoid("each, strided", 4001, torch.float32, reduction="none", strided=True)
-    weight = torch.ones(21)
-    softmax("each, 21 planes, aligned", (2, 21, 8, 8), torch.float32, reduction="none", w=weight)
-    softmax(
-        "each, probabilities, aligned", (2, 21, 8, 8), torch.float64, reduction="none", soft=True
-    )
+        sigmoid("another gamma", zeros(4096), gamma=gamma)
+        softmax("another gamma", zeros(64, 80), gamma=gamma)
+    planes = zeros(2, 21, 8, 8)
+    softmax("21 planes, aligned", planes, reduction="none", w=torch.ones(21))
+    softmax("21 planes, soft, aligned", planes.double(), reduction="none", soft=True)
+    there = torch.tensor(2.0, dtype=torch.float64)
+    sigmoid("gamma on the device", zeros(4096), gamma=there)
+    softmax("gamma on the device", zeros(64, 80), gamma=there)
+    sigmoid("every other, bool", zeros(8002)[::2], zeros(4001, dtype=torch.bool), reduction="none")
+    sigmoid("transposed", zeros(30, 50).T, zeros(50, 30), reduction="none")
+    sigmoid("permuted", zeros(4, 5, 6).permute(2, 0, 1), zeros(6, 4, 5), reduction="none")
+    large = torch.empty(2**32, dtype=torch.float16)  # and never touched
+    large = large.as_strided((2**16, 2**15 + 1), (2**16, 1))
+    sigmoid("2^31 elements", large)
     print(json.dumps(launches))
 
 

@@ -453,13 +453,13 @@ def test_autocast_leaves_the_loss_in_float32(device):
 # --- Compiled for CUDA ----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("capability", [80, 90])
-def test_kernels_compile_for_cuda(capability, tmp_path):
+@pytest.mark.parametrize("arguments", [("90",), ("80", "few")], ids=" ".join)
+def test_kernels_compile_for_cuda(arguments, tmp_path):
     """As they are launched: without spilled registers, and with 16 bytes a read where that goes."""
     script = Path(__file__).with_name("cuda_compile.py")
     environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
     environment |= {"TRITON_CACHE_DIR": str(tmp_path), "PYTHONPATH": str(script.parents[1])}
-    command = [sys.executable, str(script), str(capability)]
+    command = [sys.executable, str(script), *arguments]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     kernels = json.loads(done.stdout)
@@ -471,8 +471,8 @@ def test_kernels_compile_for_cuda(capability, tmp_path):
         assert kernel["stack"] <= 16, kernel
         if kernel["case"].endswith("aligned") and kernel["name"] != "_finish":
             assert kernel["wide_reads"] > 0, kernel
-    by_gamma = [k for k in kernels if k["case"] == "another gamma"]
-    assert by_gamma and not any(k["compiled"] for k in by_gamma)
+    by_gamma = [k["compiled"] for k in kernels if k["case"] == "another gamma"]
+    assert not any(by_gamma) and (by_gamma or "few" in arguments)
 
 
 # --- What needs a GPU -----------------------------------------------------------------------------
