@@ -3,6 +3,7 @@
 
 PYTHON ?= python3
 PORT ?= 8000
+GPU_PYTHON ?= .venv/bin/python
 UV = uv==0.13.9
 
 SHELL := bash
@@ -22,11 +23,15 @@ SITE := _build/html
 NOTEBOOKS := $(shell sed -n 's|^ *- file: \(chapters/.*[.]ipynb\) *$$|\1|p' _toc.yml)
 BOOK := _config.yml _toc.yml references.bib $(wildcard *.md chapters/*.ipynb focal_lib/*.py) \
         $(wildcard theme/*.py theme/*.cjs theme/package-lock.json theme/static/*)
+# Where another Python has torch with CUDA, and Triton, GPU_PYTHON=python3 sets nothing up. The tests
+# need numpy, mpmath, pytest and hypothesis there.
+GPU_TEST := $(if $(filter $(BIN)/python,$(GPU_PYTHON)),.venv/.test)
+GPU_BENCH := $(if $(filter $(BIN)/python,$(GPU_PYTHON)),.venv/.peers)
 
-.PHONY: help book serve test accuracy bench notebooks lint anchors lock clean
+.PHONY: help book serve test test-gpu accuracy bench bench-gpu notebooks lint anchors lock clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 book: .venv/.book ## Build the site and say where it is
 	@rm -rf _build
@@ -41,11 +46,19 @@ test: .venv/.test $(SITE)/.built ## Run every test, every notebook, and check th
 	@$(BIN)/python -m pytest -n 2 --dist loadscope --doctest-modules --nbval --nbval-current-env \
 	  tests focal_lib $(NOTEBOOKS)
 
+test-gpu: $(GPU_TEST) ## Run the torch tests and the accuracy grid on a CUDA device; GPU_PYTHON=python3 for another Python
+	@$(GPU_PYTHON) -m pytest $(ARGS) --device cuda \
+	  tests/test_torch.py tests/test_triton.py tests/test_accuracy.py
+	@PYTHONPATH=. $(GPU_PYTHON) tests/accuracy.py --device cuda CUDA
+
 accuracy: .venv/.test ## Print how exact the losses are, beside the formulas in common use
 	@$(BIN)/python tests/accuracy.py $(ARGS)
 
 bench: .venv/.peers ## Time the losses on the CPU beside their peers; ARGS="--only softmax" for some
 	@$(BIN)/python benchmarks/speed.py $(ARGS)
+
+bench-gpu: $(GPU_BENCH) ## Time the losses on a CUDA device beside their peers
+	@$(GPU_PYTHON) benchmarks/gpu.py $(ARGS)
 
 notebooks: .venv/.test ## Make every notebook from its .md and execute it; NAMES="focal_loss ..." for some
 	@$(BIN)/python tools/notebooks.py $(NAMES)

@@ -1,17 +1,29 @@
 """How exact the losses are: a grid of logits, 60-digit references, and the error of each path.
 
 `python tests/accuracy.py` prints the table, with the formulas in common use below ours (words after
-it keep the paths whose name has them); test_accuracy.py asserts the bounds.
+it keep the paths whose name has them; --device cuda has torch's on a CUDA device); test_accuracy.py
+asserts the bounds.
 """
 
+import argparse
+import os
 import shutil
-import sys
 from collections.abc import Callable
 from functools import cache, partial
 from itertools import product
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 from unittest import mock
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("words", nargs="*", help="what a path has in its name, to be printed")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    asked = parser.parse_args()
+    if asked.device == "cpu":
+        os.environ["TRITON_INTERPRET"] = "1"  # before Triton is imported
+    else:
+        os.environ.pop("TRITON_INTERPRET", None)
 
 import mpmath as mp
 import numpy as np
@@ -21,6 +33,9 @@ from torch.nn import functional as F
 import focal_lib.numpy
 import focal_lib.torch
 
+# Where Triton is interpreted, its kernels run on the CPU.
+CUDA = torch.cuda.is_available() and os.environ.get("TRITON_INTERPRET") != "1"
+DEVICE = "cuda" if CUDA else "cpu"
 GAMMAS = (0.0, 0.25, 0.5, 1.0, 1.5, 2.0, 5.0, 20.0)
 DTYPES = ("float32", "float64", "bfloat16", "float16")
 HALF = DTYPES[2:]
@@ -214,13 +229,17 @@ def softmax_true(k, factors, of):
 
 
 class Path(NamedTuple):
-    """An implementation: run(batch, dtype) gives its measures of a batch, in float64."""
+    """An implementation: run(batch, dtype) gives its measures of a batch, in float64.
+
+    The way is the one of conftest.py's that it takes.
+    """
 
     run: Callable[[Batch, str], dict[str, Any]]
     dtypes: tuple[str, ...] = DTYPES
     losses: tuple[str, ...] = LOSSES
     measures: tuple[str, ...] = MEASURES
     gammas: tuple[float, ...] = GAMMAS
+    way: str = DEVICE
 
 
 def with_numpy(batch, dtype):
@@ -239,12 +258,12 @@ def with_torch(derivatives, library, batch, dtype):
         if not isinstance(v, np.ndarray):
             return v
         indices = v.dtype.kind == "i" and batch.loss == "softmax_focal_loss"
-        return torch.tensor(v, dtype=None if indices else getattr(torch, dtype))
+        return torch.tensor(v, dtype=None if indices else getattr(torch, dtype), device=DEVICE)
 
     options = {name: tensor(v) for name, v in batch.options.items()} | {"reduction": "none"}
     target, function = tensor(batch.target), getattr(library, batch.loss)
     got = derivatives(lambda x: function(x, target, **options), tensor(batch.x), batch)
-    return {measure: v.detach().double().numpy() for measure, v in got.items()}
+    return {measure: v.detach().double().cpu().numpy() for measure, v in got.items()}
 
 
 def backward(loss, x, batch):
@@ -277,14 +296,19 @@ def transforms(loss, x, batch):
     return got
 
 
+def once(loss, x, batch):
+    """One backward pass, and no more of it."""
+    return backward(loss, x, batch._replace(true={}))
+
+
 def compiled(backend):
-    """Under torch.compile; fullgraph, so that nothing falls back to eager."""
+    """Under torch.compile; fullgraph, so that nothing falls back to eager.
+
+    AOT autograd has no double backward.
+    """
     names = ("sigmoid_focal_loss", "softmax_focal_loss")
     wrap = partial(torch.compile, backend=backend, fullgraph=True, dynamic=True)
     library = SimpleNamespace(**{name: wrap(getattr(focal_lib.torch, name)) for name in names})
-
-    def once(loss, x, batch):  # AOT autograd has no double backward
-        return backward(loss, x, batch._replace(true={}))
 
     limits = torch._dynamo.config.patch(recompile_limit=999, accumulated_recompile_limit=999)
     run = limits(partial(with_torch, once, library))
@@ -296,13 +320,34 @@ def without_kernels(batch, dtype):
         return with_torch(backward, focal_lib.torch, batch, dtype)
 
 
-PATHS = {
-    "numpy": Path(with_numpy, ("float32", "float64", "float16")),
-    "torch": Path(partial(with_torch, backward, focal_lib.torch)),
-    "torch, chunked": Path(without_kernels, DTYPES[:3], HARD),
-    "torch, composed": Path(partial(with_torch, transforms, focal_lib.torch)),
-    "torch, compiled": compiled("aot_eager"),
-}
+@np.errstate(all="ignore")  # the kernels compute with what is not finite
+def interpreted(batch, dtype):
+    with mock.patch("focal_lib.torch._TRITON_DEVICE", "cpu"):
+        return with_torch(once, focal_lib.torch, batch, dtype)
+
+
+eager = Path(partial(with_torch, backward, focal_lib.torch))
+composed = Path(partial(with_torch, transforms, focal_lib.torch))
+if CUDA:
+    PATHS = {
+        "torch, CUDA": eager,
+        "torch, CUDA, composed": composed,
+        "torch, CUDA, compiled": compiled("aot_eager"),
+    }
+else:
+    PATHS = {
+        "numpy": Path(with_numpy, ("float32", "float64", "float16")),
+        "torch": eager,
+        "torch, chunked": Path(without_kernels, DTYPES[:3], HARD),
+        "torch, composed": composed,
+        "torch, compiled": compiled("aot_eager"),
+        # its second derivatives are composed
+        "torch, Triton interpreter": Path(
+            interpreted, measures=MEASURES[:2], gammas=(0.0, 0.5, 2.0, 20.0), way="interpreter"
+        ),
+    }
+    if focal_lib.torch._triton is None:
+        del PATHS["torch, Triton interpreter"]
 
 
 def common_sigmoid(x, y, alpha, gamma, reduction):
@@ -425,10 +470,16 @@ def table(paths):
 
 
 if __name__ == "__main__":
-    inductor = {"torch, inductor": compiled("inductor")} if shutil.which("g++") else {}
+    if asked.device != DEVICE:
+        parser.error("--device cuda: torch finds no CUDA device")
+    if CUDA and focal_lib.torch._triton is None:
+        parser.error("--device cuda: there is no Triton, or an old one")
+    has_inductor = CUDA or shutil.which("g++")
+    inductor = {"torch, inductor": compiled("inductor")} if has_inductor else {}
     chosen = (PATHS | inductor | peers()).items()
-    print("The largest error in eps of the dtype, and the share within the bound\n")
-    for row in table({k: v for k, v in chosen if all(word in k for word in sys.argv[1:])}):
-        widths = (14, 9, 16, 8, 9, 9, 9, 21, 0)
+    where = f", on {torch.cuda.get_device_name()}" if CUDA else ""
+    print(f"The largest error in eps of the dtype, and the share within the bound{where}\n")
+    for row in table({k: v for k, v in chosen if all(word in k for word in asked.words)}):
+        widths = (14, 9, 25, 8, 9, 9, 9, 21, 0)
         cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
         print("  ".join(cells).rstrip(), flush=True)

@@ -1,7 +1,7 @@
 """Compiles the kernels for a CUDA device that need not be there, as they would be launched.
 
-`python tests/cuda_compile.py 90` compiles for capability 9.0 and prints what came of each launch, as
-JSON; with `few` after it, of those in float32 alone. Triton brings the assembler, and what is
+`python tests/cuda_compile.py 90` compiles for capability 9.0 and prints what came of each launch,
+as JSON; with `few` after it, of those in float32 alone. Triton brings the assembler, and what is
 launched is only compiled.
 """
 

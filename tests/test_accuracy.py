@@ -21,7 +21,8 @@ CASES = [
 
 
 @pytest.mark.parametrize(("path", "loss", "dtype", "measure"), CASES)
-def test_all_within_the_bounds(path, loss, dtype, measure):
+def test_all_within_the_bounds(path, loss, dtype, measure, request):
+    request.node.user_properties.append(("way of losses", PATHS[path].way))
     of = [b for b in batches(loss, dtype) if b.options["gamma"] in PATHS[path].gammas]
     entries = sum(b.true[measure][0].high.size for b in of if measure in b.true)
     got = figures(path, loss, dtype)[measure]
