@@ -47,7 +47,7 @@ test: .venv/.test $(SITE)/.built ## Run every test, every notebook, and check th
 	  tests focal_lib $(NOTEBOOKS)
 
 test-gpu: $(GPU_TEST) ## Run the torch tests and the accuracy grid on a CUDA device; GPU_PYTHON=python3 for another Python
-	@$(GPU_PYTHON) -m pytest $(ARGS) --device cuda \
+	@PYTHONPATH=. $(GPU_PYTHON) -m pytest $(ARGS) --device cuda \
 	  tests/test_torch.py tests/test_triton.py tests/test_accuracy.py
 	@PYTHONPATH=. $(GPU_PYTHON) tests/accuracy.py --device cuda CUDA
 

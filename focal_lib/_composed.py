@@ -10,16 +10,106 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._functorch.pyfunctorch import retrieve_current_functorch_interpreter
+from torch.autograd import forward_ad
 from torch.nn.functional import logsigmoid
 
+HALF = (torch.float16, torch.bfloat16)
 
-def sigmoid(z: Tensor, gamma: float) -> Tensor:
+
+def sigmoid_loss(
+    x: Tensor,
+    y: Tensor,
+    weights: tuple[float, float],
+    gamma: float | Tensor,
+    reduction: str,
+    dtype: torch.dtype,
+) -> Tensor:
+    """The loss of two classes, given the weights of class 1 and 0."""
+    x, (positive, negative) = wide(x), weights
+    y = y.to(x.dtype)
+    loss = times(positive * y, sigmoid(x, gamma))
+    loss = loss + times(negative * (1 - y), sigmoid(-x, gamma))
+    return _reduced(loss, reduction, loss.numel()).to(dtype)
+
+
+def softmax_loss(
+    x: Tensor,
+    index: Tensor | None,
+    kept: Tensor | None,
+    y: Tensor,
+    weight: Tensor | None,
+    gamma: float | Tensor,
+    smoothing: float,
+    reduction: str,
+    dtype: torch.dtype,
+) -> Tensor:
+    """The loss of many classes: of class indices, not all of them kept, or of probabilities y."""
+    axis = min(x.ndim - 1, 1)
+    x = x.movedim(axis, -1)
+    if kept is not None:  # nothing of an ignored item comes back
+        x = torch.where(kept.unsqueeze(-1), x, 0.0)
+    if index is not None and not smoothing:
+        loss = softmax(x, gamma, index)
+        loss = loss if weight is None else times(_weight_of(index, weight), loss)
+    else:
+        classes = x.shape[-1]
+        if index is None:
+            y = y.movedim(axis, -1)
+        else:
+            y = index.unsqueeze(-1) == torch.arange(classes, device=x.device)
+        factor = (1 - smoothing) * y.double() + smoothing / classes
+        factor = factor if weight is None else factor * weight
+        loss = times(factor, softmax(x, gamma)).sum(dim=-1)
+    if kept is not None:
+        loss = torch.where(kept, loss, 0.0)
+    total = loss.numel() if index is None else total_weight(index, kept, weight)
+    return _reduced(loss, reduction, total).to(dtype)
+
+
+def wide(x: Tensor) -> Tensor:
+    return x.float() if x.dtype in HALF else x
+
+
+def times(weight: Tensor, loss: Tensor) -> Tensor:
+    """weight times loss, with 0 times infinity taken as 0."""
+    return weight * torch.where((weight == 0) & loss.isinf(), 0.0, loss)
+
+
+def _weight_of(index: Tensor, weight: Tensor) -> Tensor:
+    return weight.double().index_select(0, index.flatten()).view(index.shape)
+
+
+def total_weight(index: Tensor, kept: Tensor | None, weight: Tensor | None) -> Tensor | int:
+    """What the mean divides by."""
+    if weight is None:
+        return index.numel() if kept is None else kept.sum()
+    w_t = _weight_of(index, weight)
+    return (w_t if kept is None else w_t * kept).sum()
+
+
+def _reduced(loss: Tensor, reduction: str, divisor: Tensor | int) -> Tensor:
+    if reduction == "none":
+        return loss
+    if reduction == "sum":
+        return loss.sum()
+    if isinstance(divisor, Tensor):
+        divisor = torch.where(divisor == 0, torch.nan, divisor)
+    return loss.sum() / divisor
+
+
+# --- Losses of margins, their functions and derivatives -------------------------------------------
+
+
+def sigmoid(z: Tensor, gamma: float | Tensor) -> Tensor:
     """f(z)."""
     at = z.detach()
+    if torch.compiler.is_compiling():
+        z = z * 1  # in torch.func.grad the compiler takes an input and its detached self for one
     return _focal(z, at.sigmoid(), (-at).sigmoid(), -logsigmoid(at), gamma)
 
 
-def softmax(x: Tensor, gamma: float, index: Tensor | None = None) -> Tensor:
+def softmax(x: Tensor, gamma: float | Tensor, index: Tensor | None = None) -> Tensor:
     """f_c of every class, on the last axis of x, or of the class index of each item, in float64.
 
     In float32 a difference of logits would lose digits.
@@ -41,9 +131,9 @@ def softmax(x: Tensor, gamma: float, index: Tensor | None = None) -> Tensor:
     return _focal(z, e / total, others / total, u, gamma)
 
 
-def _focal(z: Tensor, p: Tensor, q: Tensor, u: Tensor, gamma: float) -> Tensor:
+def _focal(z: Tensor, p: Tensor, q: Tensor, u: Tensor, gamma: float | Tensor) -> Tensor:
     # A compiler keeps a number that it can make a tensor of; other numbers it compiles in.
-    return _apply(_Focal, z, p, q, u, z.new_zeros(()) + gamma, 0)
+    return _apply(_Focal, z, p, q, u, (z.new_zeros(()) + gamma).to(z.dtype), 0)
 
 
 def exponentials(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -67,9 +157,6 @@ def exponentials(x: Tensor) -> tuple[Tensor, Tensor]:
 def _is_largest(v: Tensor) -> Tensor:
     where = v.argmax(dim=-1, keepdim=True)
     return where == torch.arange(v.shape[-1], device=v.device)
-
-
-# --- Functions and their derivatives --------------------------------------------------------------
 
 
 class _Focal(torch.autograd.Function):
@@ -222,7 +309,9 @@ _WITH_JVP = {
 
 def _apply(function: Any, *arguments: Any) -> Tensor:
     # torch's compiler refuses functions that have a jvp, and torch gives 0 for the jvp of a jvp.
-    if not torch.compiler.is_compiling():
+    if torch.compiler.is_compiling():
+        _refuse_what_a_compiler_gets_wrong()
+    else:
         function = _WITH_JVP[function]
         levels = torch._C._functorch.get_interpreter_stack() or ()
         if sum(level.key() == torch._C._functorch.TransformType.Jvp for level in levels) > 1:
@@ -232,3 +321,14 @@ def _apply(function: Any, *arguments: Any) -> Tensor:
             )
     result: Tensor = function.apply(*arguments)
     return result
+
+
+def _refuse_what_a_compiler_gets_wrong() -> None:
+    """It would give 0, or a result without a gradient; where it may, it runs this uncompiled."""
+    if forward_ad._current_level >= 0:
+        raise NotImplementedError("focal_lib: no forward-mode derivative under torch.compile")
+    if torch._C._functorch.get_dynamic_layer_stack_depth() and torch.is_grad_enabled():
+        if retrieve_current_functorch_interpreter().key() == torch._C._functorch.TransformType.Vmap:
+            raise NotImplementedError(
+                "focal_lib: no vmap under torch.compile, except under torch.no_grad()"
+            )

@@ -1,9 +1,10 @@
 """The losses of CUDA tensors: Triton kernels that read the logits and write the gradient.
 
 The forward pass writes the loss alone; the backward pass computes again what it needs, so that
-nothing of the size of the logits is kept or moved besides the logits and their gradient. Float64
-inputs are computed in float64, all others in float32. What depends on a value (which targets are
-soft, which are ignored, what the mean divides by) is decided on the device: the host never waits.
+nothing is kept or moved besides the inputs, the gradient and, for the softmax loss, three numbers a
+row, or five if its target is soft. Float64 inputs are computed in float64, all others in float32.
+What depends on a value (which targets are soft, which are ignored, what the mean divides by) is
+decided on the device: the host never waits.
 
 The functions with `forward` and `backward` in their names launch the kernels. The operators at the
 end are the same losses for torch's compiler. With TRITON_INTERPRET=1 in the environment the kernels
@@ -12,6 +13,7 @@ run on CPU tensors, in Python.
 
 import math
 import os
+from collections.abc import Callable
 from contextlib import nullcontext
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -20,6 +22,8 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
+
+from focal_lib import _composed
 
 _INTERPRETED = tl.constexpr(os.environ.get("TRITON_INTERPRET") == "1")
 
@@ -120,20 +124,34 @@ def _log(a):
 
 
 @triton.jit
+def _add(total, lost, part):
+    """total + part, and with it what rounding lost: of many parts that would be too much."""
+    both = total + part
+    return both, lost + _left_over(total, -part, both)
+
+
+@triton.jit
+def _added(total, lost):
+    """What `_add` has come to."""
+    return tl.where(total < float("inf"), total + lost, total)
+
+
+@triton.jit
 def _rates(gamma, gamma_ptr, WIDE: tl.constexpr):
     """gamma, given as a number or where it is, and gamma log2 e in two parts for `_decay`."""
     if gamma_ptr is None:
         gamma = tl.full((), gamma, tl.float64)
     else:
         gamma = tl.load(gamma_ptr)
-    gamma = tl.where(gamma < 1e30, gamma, 1e30)  # float32 ends soon after: q^gamma is 0 or 1
     if WIDE == tl.float64:
+        gamma = tl.minimum(gamma, 1e300)  # beyond, gamma log2 e is infinite
         leading = _leading(gamma)
         product = leading * 1.4426950216293335
         rate = _leading(gamma * 1.4426950408889634)
         rate_left = (product - rate) + (gamma - leading) * 1.4426950216293335
         return gamma, rate, rate_left + gamma * 1.9259629911266175e-08
     else:
+        gamma = tl.minimum(gamma, 1e36)
         product = gamma * 1.4426950408889634
         rate = _leading(product.to(tl.float32))
         return gamma.to(tl.float32), rate, (product - rate.to(tl.float64)).to(tl.float32)
@@ -352,6 +370,7 @@ def _exponentials(
     """
     reference = tl.full((ROWS,), float("-inf"), WIDE)
     total = tl.full((ROWS,), 0.0, WIDE)
+    lost = total
     for start in range(0, classes, BLOCK):
         j = start + tl.arange(0, BLOCK)
         mask = inside[:, None] & (j < classes)[None, :]
@@ -361,8 +380,9 @@ def _exponentials(
         moved = tl.where(largest > reference + 8.0, largest, reference)
         kept, _ = _relative(reference, moved, True)
         e, _ = _relative(x, moved[:, None], EXACT)
-        total = total * kept + tl.sum(e, 1)
+        total, lost = _add(total * kept, lost * kept, tl.sum(e, 1))
         reference = moved
+    total = _added(total, lost)
     # There is no limit at two infinities.
     is_wrong = (reference == float("inf")) & (total > 1.5)
     return reference, tl.where(is_wrong, float("nan"), total)
@@ -505,12 +525,12 @@ def _factors(
 
 
 @triton.jit
-def _class_terms(x, reference, total, log_total, rate, rate_left, gamma, EXACT: tl.constexpr):
-    """Of each class: e = e^(x - reference), whether it has most of the total, and if it does not
-    q, q^gamma u and q^gamma (1 + gamma p u / q).
+def _class_terms(x, reference, most, total, log_total, rate, rate_left, gamma, EXACT: tl.constexpr):
+    """Of each class: e = e^(x - reference), whether that is more than `most`, half of the total,
+    and if not q, q^gamma u and q^gamma (1 + gamma p u / q).
     """
     e, d = _relative(x, reference, EXACT)
-    is_top = e > 0.5 * total
+    is_top = e > most
     odds = e / (total - tl.where(is_top, 0.0, e))
     u = log_total - d
     power = _decay(_log1p(tl.where(is_top, 0.0, odds)), None, rate, rate_left)
@@ -565,6 +585,7 @@ def _softmax_soft_forward(
         log_total = tl.where(is_wrong, float("nan"), high + low)
         value = tl.full((ROWS,), 0.0, WIDE)
         rest, others = value, value
+        value_lost, rest_lost, others_lost = value, value, value
         x_top, a_top = value, value
         for start in range(0, classes, BLOCK):
             j = (start + tl.arange(0, BLOCK)).to(tl.int64)
@@ -572,14 +593,18 @@ def _softmax_soft_forward(
             x = tl.load(x_row[:, None] + (j * xc)[None, :], mask, float("-inf")).to(WIDE)
             a = _factors(y_row, tc, w_ptr, wc, t, j, mask, given, even, WIDE)
             e, is_top, _, loss, h = _class_terms(
-                x, reference[:, None], total[:, None], log_total[:, None],
+                x, reference[:, None], 0.5 * total[:, None], total[:, None], log_total[:, None],
                 rate, rate_left, gamma, EXACT,
             )  # fmt: skip
-            value += tl.sum(tl.where(is_top, 0.0, _times(a, loss)), 1)
-            others += tl.sum(tl.where(is_top, 0.0, a * h), 1)
-            rest += tl.sum(tl.where(is_top, 0.0, e), 1)
+            part = tl.sum(tl.where(is_top, 0.0, _times(a, loss)), 1)
+            value, value_lost = _add(value, value_lost, part)
+            part = tl.sum(tl.where(is_top, 0.0, a * h), 1)
+            others, others_lost = _add(others, others_lost, part)
+            rest, rest_lost = _add(rest, rest_lost, tl.sum(tl.where(is_top, 0.0, e), 1))
             x_top += tl.sum(tl.where(is_top, x, 0.0), 1)
             a_top += tl.sum(tl.where(is_top, a, 0.0), 1)
+        value, rest = _added(value, value_lost), _added(rest, rest_lost)
+        others = _added(others, others_lost)
         reference_at_top = tl.where(x_top == reference, 0.0, reference)
         z, low = _margin(tl.where(x_top == reference, 0.0, x_top), reference_at_top, rest)
         p, q, u, power = _binary(z, low, rate, rate_left)
@@ -670,7 +695,11 @@ def _softmax_soft_backward(
     a = _factors(y_row, tc, w_ptr, wc, t, j, mask, given, even, WIDE)
     high, low = _log(total)
     log_total = tl.where(total == total, high + low, float("nan"))
-    e, is_top, q, _, h = _class_terms(x, reference, total, log_total, rate, rate_left, gamma, EXACT)
+    # A little more than half: a class done here as one of many loses no digits yet, but one that
+    # the forward pass has not done last must not be the last here.
+    e, is_top, q, _, h = _class_terms(
+        x, reference, 0.5001 * total, total, log_total, rate, rate_left, gamma, EXACT
+    )
     h *= a
     p = e / total
     gradient = tl.where(is_top, p * others - rest / total * h_top, p * (others - h + h_top) - q * h)
@@ -812,6 +841,8 @@ class _Layout(NamedTuple):
 @lru_cache(1024)
 def _layout(shape: torch.Size, strides: tuple[int, ...], with_classes: bool) -> _Layout | None:
     """As many rows as there can be; None if what stands after the classes is no one dimension."""
+    if 0 in shape:
+        return _Layout(0, shape[1] if with_classes else 1, 0, 0, 0, 0)
     if len(shape) == with_classes:
         shape, strides = torch.Size((1, *shape)), (0, *strides)
     slices, step = shape[0], strides[0]
@@ -832,11 +863,7 @@ def _layout(shape: torch.Size, strides: tuple[int, ...], with_classes: bool) -> 
 def _items(x: Tensor, with_classes: bool) -> tuple[Tensor, _Layout]:
     """The tensor, or a copy if it must be, and its layout."""
     layout = _layout(x.shape, x.stride(), with_classes)
-    if layout is None:
-        x = x.contiguous()
-        layout = _layout(x.shape, x.stride(), with_classes)
-    assert layout is not None
-    return x, layout
+    return (x, layout) if layout else _items(x.contiguous(), with_classes)
 
 
 def _like(input: Tensor) -> Tensor:
@@ -853,9 +880,9 @@ def _tile(is_double: bool, is_soft: bool, x: _Layout, *others: _Layout) -> tuple
     layouts = (x, *others)
     align = align_rows = 1
     if all(t.class_ == 1 for t in layouts):
-        align = math.gcd(16, x.classes, *(n for t in layouts for n in (t.row, t.slice)))
+        align = _multiple(x.classes, *(n for t in layouts for n in (t.row, t.slice)))
     if all(t.row == 1 for t in layouts):
-        align_rows = math.gcd(16, x.rows, *(n for t in layouts for n in (t.class_, t.slice)))
+        align_rows = _multiple(x.rows, *(n for t in layouts for n in (t.class_, t.slice)))
     size = _TILE // 2**is_double // (2 if is_double and is_soft else 1)
     most = size // 2 if is_soft else 2 * size
     if x.class_ > 1 and x.row == 1:
@@ -863,6 +890,12 @@ def _tile(is_double: bool, is_soft: bool, x: _Layout, *others: _Layout) -> tuple
     block = min(_power_of_two(x.classes), most)
     tile = max(1, min(_power_of_two(x.rows), size // block))
     return align, align_rows, tile, block, 4 if tile * block <= size else 8
+
+
+def _multiple(*numbers: int) -> int:
+    """16, 4 or 1, of which all are multiples: a kernel is compiled for each."""
+    common = math.gcd(16, *numbers)
+    return common if common != 8 and common != 2 else common // 2
 
 
 def _power_of_two(n: int) -> int:
@@ -923,9 +956,12 @@ def softmax_backward(
     gamma: float | Tensor, ignored: int, smoothing: float, reduction: str,
 ) -> Tensor:  # fmt: skip
     """The gradient by the input, given that by the loss."""
+    if not saved.shape[0]:  # the forward pass was told that there would be none
+        options = (gamma, ignored, smoothing, reduction, torch.float32, True)
+        saved = softmax_forward(input, target, weight, *options)[1]
     has_index, reduced = not target.is_floating_point(), reduction != "none"
     is_soft = not has_index or smoothing > 0
-    gradient, wide = _like(input), saved.dtype
+    gradient, wide, saved = _like(input), saved.dtype, saved.contiguous()
     if not input.numel():
         return gradient
     (x, at), (t, of) = _items(input, True), _items(target, not has_index)
@@ -1027,6 +1063,52 @@ def _(up, input, target, weight, saved, share, gamma, ignored, smoothing, reduct
     return _like(input)
 
 
+def _second(
+    composed: Callable[[Tensor], Tensor], grad: Tensor, up: Tensor, x: Tensor
+) -> tuple[Tensor, ...]:
+    """The gradients, by up and by x, of the gradient of the composed loss."""
+    again = torch.is_grad_enabled()
+    with torch.enable_grad():
+        up, x = (t if t.requires_grad else t.detach().requires_grad_() for t in (up, x))
+        (first,) = torch.autograd.grad(composed(x), x, up, create_graph=True)
+        return torch.autograd.grad(first, (up, x), grad, create_graph=again)
+
+
+def _keep_sigmoid_gradient(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    ctx.save_for_backward(*inputs[:3], inputs[5])
+    ctx.options = *inputs[3:5], inputs[6]
+
+
+def _sigmoid_second(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
+    up, x, y, gamma = ctx.saved_tensors
+    *weights, reduction = ctx.options
+
+    def composed(x: Tensor) -> Tensor:
+        return _composed.sigmoid_loss(x, y, tuple(weights), gamma, reduction, up.dtype)
+
+    return *_second(composed, grad, up, x), *[None] * 5
+
+
+def _keep_softmax_gradient(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    ctx.save_for_backward(*inputs[:4], inputs[6])
+    ctx.options = inputs[7:]
+
+
+def _softmax_second(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
+    up, x, target, weight, gamma = ctx.saved_tensors
+    ignored, smoothing, reduction = ctx.options
+    index, kept = None, None
+    if not target.is_floating_point():
+        kept = target != ignored
+        index = torch.where(kept, target, 0).long()
+
+    def composed(x: Tensor) -> Tensor:
+        options = (smoothing, reduction, up.dtype)
+        return _composed.softmax_loss(x, index, kept, target, weight, gamma, *options)
+
+    return *_second(composed, grad, up, x), *[None] * 8
+
+
 def _keep_sigmoid(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     ctx.save_for_backward(*inputs[:2])
     ctx.options = inputs[2:6]
@@ -1048,3 +1130,5 @@ def _softmax_derivative(ctx: Any, up: Tensor, *_: None) -> tuple[Any, ...]:
 
 sigmoid.register_autograd(_sigmoid_derivative, setup_context=_keep_sigmoid)
 softmax.register_autograd(_softmax_derivative, setup_context=_keep_softmax)
+_sigmoid_gradient.register_autograd(_sigmoid_second, setup_context=_keep_sigmoid_gradient)
+_softmax_gradient.register_autograd(_softmax_second, setup_context=_keep_softmax_gradient)

@@ -79,7 +79,7 @@ def modulating_factor(p_t: Tensor, gamma: float) -> Tensor:
     """The modulating factor: (1 - p_t)^gamma, 0^0 = 1. As `focal_lib.numpy.modulating_factor`."""
     _check_floating("p_t", p_t)
     _check_values("p_t", p_t, 1)
-    return ((1 - _wide(p_t)) ** _checks.nonnegative("gamma", gamma)).to(p_t.dtype)
+    return ((1 - _composed.wide(p_t)) ** _checks.nonnegative("gamma", gamma)).to(p_t.dtype)
 
 
 def focal_loss(p_t: Tensor, gamma: float, alpha_t: Tensor | float = 1.0) -> Tensor:
@@ -91,14 +91,14 @@ def focal_loss(p_t: Tensor, gamma: float, alpha_t: Tensor | float = 1.0) -> Tens
     _check_floating("p_t", p_t)
     _check_values("p_t", p_t, 1)
     exponent = _checks.nonnegative("gamma", gamma)
-    probability = _wide(p_t)
+    probability = _composed.wide(p_t)
     if isinstance(alpha_t, Tensor):
         _check_values("alpha_t", alpha_t)
         weight = alpha_t.to(probability.dtype)
     else:
         weight = probability.new_full((), _checks.nonnegative("alpha_t", alpha_t))
     loss = (1 - probability) ** exponent * (0 - torch.log(probability))  # 0 -: no negative zero
-    return _times(weight, loss).to(p_t.dtype)
+    return _composed.times(weight, loss).to(p_t.dtype)
 
 
 # --- Two classes, in logits -----------------------------------------------------------------------
@@ -149,32 +149,27 @@ def sigmoid_focal_loss(
 
     def composed(inputs: Tensor, targets: Tensor) -> Tensor:
         _check_values("targets", targets, 1)
-        x, (positive, negative) = _wide(inputs), weights
-        y = targets.to(x.dtype)
-        loss = _times(positive * y, _composed.sigmoid(x, exponent))
-        loss = loss + _times(negative * (1 - y), _composed.sigmoid(-x, exponent))
-        return _reduced(loss, reduction, loss.numel()).to(_result_dtype(inputs))
+        return _composed.sigmoid_loss(inputs, targets, weights, exponent, reduction, dtype)
 
     def made(inputs: Tensor, targets: Tensor, grad: bool) -> list[Tensor] | None:
         return _cpu.sigmoid(inputs, targets, weights, exponent, reduction, grad)
 
     def launched(inputs: Tensor, targets: Tensor) -> list[Tensor]:
-        return [_triton.sigmoid_forward(inputs, targets, *options, _result_dtype(inputs))]
+        return [_triton.sigmoid_forward(inputs, targets, *options, dtype)]
 
     def launched_back(grad: Tensor, inputs: Tensor, targets: Tensor) -> Tensor:
         gradient: Tensor = _triton.sigmoid_backward(grad, inputs, targets, *options)
         return gradient
 
-    way, options = _way(inputs, targets), (*weights, exponent, reduction)
+    way, dtype = _way(inputs, targets), _result_dtype(inputs)
+    options = (*weights, exponent, reduction)
     if way == "operator":
         gamma_there = _number(exponent, inputs)
-        loss: Tensor = _triton.sigmoid(
-            inputs, targets, *weights, gamma_there, reduction, _result_dtype(inputs)
-        )
+        loss: Tensor = _triton.sigmoid(inputs, targets, *weights, gamma_there, reduction, dtype)
         return loss
     if way == "triton":
         return _launched(launched, launched_back, composed, inputs, targets)
-    return _loss(made if way == "cpu" else None, composed, inputs, targets)
+    return _loss(made if way == "cpu" else None, composed, dtype, inputs, targets)
 
 
 # --- Many classes, in logits ----------------------------------------------------------------------
@@ -239,24 +234,9 @@ def softmax_focal_loss(
 
     def composed(input: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
         index, kept = indices or _indices(target, classes, ignored)
-        x = input.movedim(axis, -1)
-        if kept is not None:  # nothing of an ignored item comes back
-            x = torch.where(kept.unsqueeze(-1), x, 0.0)
-        if index is not None and not smoothing:
-            loss = _composed.softmax(x, exponent, index)
-            loss = loss if weight is None else _times(_weight_of(index, weight), loss)
-        else:
-            if index is None:
-                y = target.movedim(axis, -1)
-            else:
-                y = index.unsqueeze(-1) == torch.arange(classes, device=x.device)
-            factor = (1 - smoothing) * y.double() + smoothing / classes
-            factor = factor if weight is None else factor * weight
-            loss = _times(factor, _composed.softmax(x, exponent)).sum(dim=-1)
-        if kept is not None:
-            loss = torch.where(kept, loss, 0.0)
-        total = loss.numel() if index is None else _total_weight(index, kept, weight)
-        return _reduced(loss, reduction, total).to(_result_dtype(input))
+        items = (index, kept, target, weight)
+        options = (exponent, smoothing, reduction, dtype)
+        return _composed.softmax_loss(input, *items, *options)
 
     def made(
         input: Tensor, target: Tensor, weight: Tensor | None, grad: bool
@@ -264,7 +244,7 @@ def softmax_focal_loss(
         index, kept = indices or _indices(target, classes, ignored)
         y, divisor = (target, target.numel() / classes) if soft else (None, 1.0)
         if index is not None and reduction == "mean":
-            divisor = float(_total_weight(index, kept, weight))
+            divisor = float(_composed.total_weight(index, kept, weight))
         if divisor == 0:
             return None
         options = (weight, exponent, smoothing, reduction, divisor, grad)
@@ -282,6 +262,7 @@ def softmax_focal_loss(
     options = (exponent, ignored, smoothing, reduction)
     dtype, save = _result_dtype(input), _wants_gradient(input)
     if way == "operator":
+        save = torch.is_grad_enabled()  # also of a logit that a transform has wrapped
         gamma_there = _number(exponent, input)
         loss: Tensor = _triton.softmax(
             input, target, weight, gamma_there, *options[1:], dtype, save
@@ -289,7 +270,7 @@ def softmax_focal_loss(
         return loss
     if way == "triton":
         return _launched(launched, launched_back, composed, input, target, weight)
-    return _loss(made if way == "cpu" else None, composed, input, target, weight)
+    return _loss(made if way == "cpu" else None, composed, dtype, input, target, weight)
 
 
 class SigmoidFocalLoss(torch.nn.Module):
@@ -365,7 +346,8 @@ def _way(x: Tensor, *others: Tensor | None) -> str:
     if not (x.is_cpu or on_triton) or any(_wants_gradient(t) for t in tensors[1:]):
         return "composed"  # which has the other gradients
     if torch.compiler.is_compiling():
-        return "operator" if on_triton else "composed"
+        transformed = torch._C._functorch.get_dynamic_layer_stack_depth() > 0
+        return "operator" if on_triton and not transformed else "composed"
     if any(forward_ad.unpack_dual(t)[1] is not None for t in tensors):  # type: ignore[no-untyped-call]
         return "composed"
     if all(_is_plain(t) for t in tensors) and not torch._C._len_torch_dispatch_stack():
@@ -382,6 +364,7 @@ def _wants_gradient(x: Tensor) -> bool:
 def _loss(
     made: Callable[..., list[Tensor] | None] | None,
     composed: Callable[..., Tensor],
+    dtype: torch.dtype,
     x: Tensor,
     *others: Tensor | None,
 ) -> Tensor:
@@ -392,7 +375,7 @@ def _loss(
     if result is None:
         return composed(x, *others)
     if result[0].dtype != x.dtype:
-        result[0] = result[0].to(_result_dtype(x))
+        result[0] = result[0].to(dtype)
     if not grad:
         return result[0]
     loss: Tensor = _WithGradient.apply(result, made, composed, x, *others)  # type: ignore[no-untyped-call]
@@ -481,44 +464,13 @@ def _composed_gradient(
 
 # --- Arguments and results ------------------------------------------------------------------------
 
-_HALF = (torch.float16, torch.bfloat16)
+_HALF = _composed.HALF
 _FLOATS = (*_HALF, torch.float32, torch.float64)
 
 
 def _number(value: float, like: Tensor) -> Tensor:
     """The number on the device, in a way that a compiler does not take it for a constant."""
     return like.new_zeros((), dtype=torch.float64) + value
-
-
-def _wide(x: Tensor) -> Tensor:
-    return x.float() if x.dtype in _HALF else x
-
-
-def _times(weight: Tensor, loss: Tensor) -> Tensor:
-    """weight times loss, with 0 times infinity taken as 0."""
-    return weight * torch.where((weight == 0) & loss.isinf(), 0.0, loss)
-
-
-def _weight_of(index: Tensor, weight: Tensor) -> Tensor:
-    return weight.double().index_select(0, index.flatten()).view(index.shape)
-
-
-def _total_weight(index: Tensor, kept: Tensor | None, weight: Tensor | None) -> Tensor | int:
-    """What the mean divides by."""
-    if weight is None:
-        return index.numel() if kept is None else kept.sum()
-    w_t = _weight_of(index, weight)
-    return (w_t if kept is None else w_t * kept).sum()
-
-
-def _reduced(loss: Tensor, reduction: str, divisor: Tensor | int) -> Tensor:
-    if reduction == "none":
-        return loss
-    if reduction == "sum":
-        return loss.sum()
-    if isinstance(divisor, Tensor):
-        divisor = torch.where(divisor == 0, torch.nan, divisor)
-    return loss.sum() / divisor
 
 
 def _result_dtype(x: Tensor) -> torch.dtype:

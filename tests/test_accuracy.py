@@ -134,6 +134,7 @@ def test_meter_reads_what_was_put_in(loss, dtype):
     assert all(f.within == 0 and np.isinf(f.largest) for f in got.values() if f.cases)
 
 
+@pytest.mark.skipif(accuracy.CUDA, reason="the CPU shows it")
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("loss", HARD)
 def test_formulas_in_common_use_miss(loss, dtype):

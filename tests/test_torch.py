@@ -627,6 +627,29 @@ def test_exported_modules_take_any_batch():
 
 
 @LOSSES
+def test_compiled_transforms_are_right_or_refused(loss):
+    """torch's compiler would give 0 for some of them, or a result without a gradient."""
+    x = rand(5, 3)
+
+    def push(x):
+        return torch.func.jvp(loss, (x,), (torch.ones_like(x),))[1]
+
+    def each(x):
+        return torch.func.vmap(loss)(x.expand(2, 5, 3))
+
+    torch._dynamo.reset()
+    compiled = torch.compile(torch.func.grad(loss), backend="aot_eager", fullgraph=True)
+    close(compiled(x), torch.func.grad(loss)(x))
+    for transform in (push, each):
+        torch._dynamo.reset()
+        with pytest.raises(torch._dynamo.exc.Unsupported, match="NotImplementedError"):
+            torch.compile(transform, backend="aot_eager", fullgraph=True)(x)
+        torch._dynamo.reset()
+        compiled = torch.compile(transform, backend="aot_eager")
+        close(value_and_gradient(compiled, x), value_and_gradient(transform, x))
+
+
+@LOSSES
 def test_derivatives_of_every_mode(loss):
     x = rand(5, 3)
     value, slope = value_and_gradient(loss, x)

@@ -16,6 +16,7 @@ import pytest
 import torch
 from torch.autograd import grad
 from torch.library import opcheck
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import focal_lib.torch
 from focal_lib.torch import SoftmaxFocalLoss, sigmoid_focal_loss, softmax_focal_loss
@@ -149,7 +150,42 @@ def test_more_blocks_than_programs(monkeypatch, device):
         agree(softmax_focal_loss, x.T.reshape(1, 5, 23), t[None], w, reduction=reduction)
 
 
-@pytest.mark.parametrize("shape", [(0,), (0, 3), (4, 0), (2, 3, 0), (0, 3, 2)], ids=str)
+@pytest.mark.parametrize("way", ["transposed", "expanded in the middle", "of a part"])
+def test_gradients_that_come_back_in_any_layout(way, device):
+    x, t = rand(3, 4, 5, 6, device=device), indices(4, 3, 5, 6, device=device)
+    up = rand(3, 5, 6, seed=7, device=device)
+    up = {
+        "transposed": up.transpose(1, 2).contiguous().transpose(1, 2),
+        "expanded in the middle": up[:, :1].expand(3, 5, 6),
+        "of a part": rand(3, 7, 9, seed=7, device=device)[:, 1:6, 2:8],
+    }[way]
+    agree(softmax_focal_loss, x, t, up=up, reduction="none")
+    agree(softmax_focal_loss, x, t, up=up, reduction="none", label_smoothing=0.1)
+    agree(sigmoid_focal_loss, x[:, 0], x[:, 1].sigmoid(), up=up)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_many_classes_that_are_planes(smoothing, device):
+    """They are summed in many small steps, whose errors must not add up."""
+    row = torch.full((1, 20000), 0.3, device=device)
+    row[0, 17] = 2.0
+    t = torch.tensor([17], device=device)
+    planes, index = row.repeat(4, 1).T.contiguous()[None], t.repeat(4)[None]
+    options = {"label_smoothing": smoothing, "reduction": "sum"}
+    value, slope = both(
+        softmax_focal_loss, planes, index, up=torch.ones((), device=device), **options
+    )
+    expected = composed(softmax_focal_loss, row, t, up=torch.ones((), device=device), **options)
+    eps = torch.finfo(torch.float32).eps
+    close(value, 4 * expected[0], rtol=32 * eps, atol=0)
+    close(slope[0, :, 0], expected[1][0], rtol=32 * eps, atol=0)
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [(0,), (0, 3), (4, 0), (2, 3, 0), (0, 3, 2), (2, 3, 2, 0), (2, 3, 0, 4), (0, 3, 2, 2)],
+    ids=str,
+)
 def test_nothing(shape, device):
     x = torch.empty(shape, device=device)
     for reduction in ("none", "mean", "sum"):
@@ -314,6 +350,65 @@ def test_second_derivatives(device):
             (expected,) = grad(other.square().sum(), x)
         close(first, other, rtol=1e-12, atol=1e-13)
         close(second, expected, rtol=1e-11, atol=1e-12)
+
+
+def test_second_derivatives_of_the_operators(device):
+    """As where something watches what is called."""
+
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            seen.add(str(function))
+            return function(*args, **(kwargs or {}))
+
+    for call in calls(device):
+        seen = set()
+        x = rand(6, 4, scale=2, dtype=torch.float64, device=device).requires_grad_()
+        with Watch():
+            (first,) = grad(call(x).sum(), x, create_graph=True)
+        assert any("focal_lib" in name for name in seen)
+        (second,) = grad(first.square().sum(), x)
+        (other,) = grad(call(x).sum(), x, create_graph=True)
+        (expected,) = grad(other.square().sum(), x)
+        close(first, other, rtol=1e-12, atol=1e-13)
+        close(second, expected, rtol=1e-11, atol=1e-12)
+
+
+def test_second_derivatives_under_autocast_with_a_large_scale(device):
+    """The gradient of a loss in float32 is a number that float16 does not have."""
+    x = rand(6, 4, dtype=torch.float16, device=device).requires_grad_()
+    for call in calls(device):
+        with torch.autocast(device, dtype=torch.float16 if device == "cuda" else torch.bfloat16):
+            value = call(x).sum()
+        up = torch.full((), 1e5, device=device)
+        (first,) = grad(value, x, up, retain_graph=True)
+        (again,) = grad(value, x, up, create_graph=True)
+        assert first.isfinite().any()
+        close(again, first, rtol=2e-3, atol=1e-3, equal_nan=True)
+
+
+def test_the_forward_pass_need_not_know_of_the_backward_pass(device):
+    """A transform may hide that there will be one."""
+    for operator, arguments in operator_calls(device):
+        if str(operator) == "focal_lib.softmax_focal_loss":
+            x, *rest, _ = arguments
+            x = x.detach().requires_grad_()
+            slopes = []
+            for save in (True, False):
+                loss = operator(x, *rest, save)[0]
+                slopes.append(grad(loss.sum(), x)[0])
+            close(slopes[1], slopes[0], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_largest_gammas(dtype, device):
+    """q^gamma is 0, or 1 where p is far below 1 / gamma."""
+    z = torch.tensor([-80.0, -70, -60, -1, 0, 5], dtype=dtype, device=device)
+    for gamma in (1e28, 1e31, 1e35 if dtype == torch.float32 else 1e300):
+        value, slope = both(sigmoid_focal_loss, z, torch.ones_like(z), None, gamma)
+        p = z.double().sigmoid()
+        expected = torch.exp(-gamma * p) * -torch.log(p)
+        close(value.double(), expected, rtol=1e-4, atol=1e-30)
+        assert slope.isfinite().all()
 
 
 def test_gradients_again_and_in_batches(device):
