@@ -271,6 +271,21 @@ def test_nothing_comes_back_to_ignored_items(smoothing, device):
         assert value.isfinite().all() and slope.isfinite().all() and (slope[1] == 0).all()
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
+def test_nan_and_infinite_logits(dtype, device):
+    """A logit that is none gives no number, and an infinite one the limit, where there is one."""
+    values = [0.5, -2.0, torch.nan, torch.inf, -torch.inf]
+    x = torch.tensor([*itertools.product(values, repeat=3)], dtype=dtype, device=device)
+    rtol = 2e-3 if dtype == torch.float16 else 3e-6
+    for gamma in (0.0, 0.5, 2.0):
+        for c in range(3):
+            t = torch.full((len(x),), c, device=device)
+            agree(softmax_focal_loss, x, t, gamma=gamma, reduction="none", rtol=rtol)
+        for y in (0.0, 1.0, 0.3):
+            target = torch.full_like(x, y)
+            agree(sigmoid_focal_loss, x, target, None, gamma, rtol=rtol)
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
 def test_arguments_of_several_types(dtype, device):
     """The widest decides in what is computed, and the logits what comes out."""
