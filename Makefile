@@ -28,10 +28,10 @@ BOOK := _config.yml _toc.yml references.bib $(wildcard *.md chapters/*.ipynb foc
 GPU_TEST := $(if $(filter $(BIN)/python,$(GPU_PYTHON)),.venv/.test)
 GPU_BENCH := $(if $(filter $(BIN)/python,$(GPU_PYTHON)),.venv/.peers)
 
-.PHONY: help book serve test test-gpu accuracy bench bench-gpu notebooks lint anchors lock clean
+.PHONY: help book serve test test-gpu accuracy bench bench-gpu experiments notebooks lint anchors lock clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 book: .venv/.book ## Build the site and say where it is
 	@rm -rf _build
@@ -59,6 +59,9 @@ bench: .venv/.peers ## Time the losses on the CPU beside their peers; ARGS="--on
 
 bench-gpu: $(GPU_BENCH) ## Time the losses on a CUDA device beside their peers
 	@$(GPU_PYTHON) benchmarks/gpu.py $(ARGS)
+
+experiments: .venv/.test ## Run the long experiments that the chapters draw from (it goes on where it stopped)
+	@$(BIN)/python experiments/dense_detection.py
 
 notebooks: .venv/.test ## Make every notebook from its .md and execute it; NAMES="focal_loss ..." for some
 	@$(BIN)/python tools/notebooks.py $(NAMES)
