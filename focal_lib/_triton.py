@@ -893,9 +893,9 @@ def _tile(is_double: bool, is_soft: bool, x: _Layout, *others: _Layout) -> tuple
 
 
 def _multiple(*numbers: int) -> int:
-    """16, 4 or 1, of which all are multiples: a kernel is compiled for each."""
+    """16, 8, 4 or 1, of which all are multiples: a kernel is compiled for each."""
     common = math.gcd(16, *numbers)
-    return common if common != 8 and common != 2 else common // 2
+    return 1 if common == 2 else common
 
 
 def _power_of_two(n: int) -> int:
