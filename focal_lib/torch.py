@@ -341,20 +341,24 @@ class SoftmaxFocalLoss(torch.nn.Module):
 
 def _way(x: Tensor, *others: Tensor | None) -> str:
     """Who computes the loss: `_cpu`; `_triton`, launched at once or as an operator; `_composed`."""
-    tensors = [x, *(t for t in others if t is not None)]
+    tensors = [x, *[t for t in others if t is not None]]
     on_triton = _triton is not None and x.device.type == _TRITON_DEVICE
-    if not (x.is_cpu or on_triton) or any(_wants_gradient(t) for t in tensors[1:]):
+    if not (x.is_cpu or on_triton) or any([_wants_gradient(t) for t in tensors[1:]]):
         return "composed"  # which has the other gradients
     if torch.compiler.is_compiling():
         transformed = torch._C._functorch.get_dynamic_layer_stack_depth() > 0
         return "operator" if on_triton and not transformed else "composed"
-    if any(forward_ad.unpack_dual(t)[1] is not None for t in tensors):  # type: ignore[no-untyped-call]
+    if forward_ad._current_level >= 0 and any(_is_dual(t) for t in tensors):
         return "composed"
-    if all(_is_plain(t) for t in tensors) and not torch._C._len_torch_dispatch_stack():
+    if all([_is_plain(t) for t in tensors]) and not torch._C._len_torch_dispatch_stack():
         return "triton" if on_triton else "cpu" if x.numel() else "composed"
     if on_triton and all(_is_plain(t, FakeTensor) for t in tensors):
         return "operator"
     return "composed"
+
+
+def _is_dual(x: Tensor) -> bool:
+    return forward_ad.unpack_dual(x)[1] is not None  # type: ignore[no-untyped-call]
 
 
 def _wants_gradient(x: Tensor) -> bool:
@@ -475,8 +479,10 @@ def _number(value: float, like: Tensor) -> Tensor:
 
 def _result_dtype(x: Tensor) -> torch.dtype:
     """That of the logits; under autocast half types give float32, as torch's losses do."""
+    if x.dtype not in _HALF:
+        return x.dtype
     device = x.device.type
-    if x.dtype in _HALF and torch.amp.is_autocast_available(device):
+    if torch.amp.is_autocast_available(device):
         return torch.float32 if torch.is_autocast_enabled(device) else x.dtype
     return x.dtype
 

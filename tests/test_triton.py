@@ -349,6 +349,22 @@ def test_other_gradients_and_transforms_are_composed(monkeypatch, device):
     assert softmax_focal_loss(x[:, :1], y[:, :1]) == 0  # one class
 
 
+def test_without_triton_or_with_an_old_one(monkeypatch, device):
+    """The composed form is taken, which test_torch.py has on every device."""
+    assert focal_lib.torch._triton_kernels() is _triton
+    with monkeypatch.context() as patch:
+        patch.setattr(focal_lib.torch.util, "find_spec", lambda _: None)
+        assert focal_lib.torch._triton_kernels() is None
+    with monkeypatch.context() as patch:
+        patch.setattr("triton.__version__", "3.5.1")
+        assert focal_lib.torch._triton_kernels() is None
+    x, t = rand(6, 4, device=device), indices(4, 6, device=device)
+    kernels = both(softmax_focal_loss, x, t)
+    monkeypatch.setattr(focal_lib.torch, "_triton", None)
+    monkeypatch.setattr(focal_lib.torch._cpu, "_kernels", None)
+    close(both(softmax_focal_loss, x, t), kernels, rtol=3e-6, atol=1e-9)
+
+
 def test_second_derivatives(device):
     x = rand(6, 4, scale=2, dtype=torch.float64, device=device).requires_grad_()
     for call in calls(device):
