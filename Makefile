@@ -103,10 +103,11 @@ clean: ## Remove all that make has made: the site, .venv, caches
 	@$(NPM) ci --ignore-scripts --loglevel=error
 	@touch $@
 
-.venv/.test: .venv/.book requirements/test.txt requirements/torch.txt pyproject.toml focal_lib/_kernels.c
+.venv/.test: .venv/.book requirements/test.txt requirements/torch.txt requirements/tables.txt pyproject.toml focal_lib/_kernels.c
 	@echo "Installing what the tests need"
 	@$(PIP) install --require-hashes -r requirements/test.txt
 	@$(PIP) install -r requirements/torch.txt
+	@$(PIP) install --require-hashes --no-deps -r requirements/tables.txt
 	@$(PIP) install --no-deps --no-build-isolation --editable .
 	@touch $@
 
