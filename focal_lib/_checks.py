@@ -56,6 +56,15 @@ def ignore_index(value: object) -> int:
     return int(value)
 
 
+def count(name: str, value: object, least: int) -> int:
+    """An integer, not below the least."""
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        raise TypeError(f"{name}: takes an integer >= {least}, got {value!r}")
+    if value < least:
+        raise ValueError(f"{name}: takes an integer >= {least}, got {value}")
+    return int(value)
+
+
 def class_axis(shape: Sequence[int]) -> int:
     """The axis of the classes in logits (C,), (N, C) or (N, C, d1, ...), with C >= 1."""
     if len(shape) == 0 or shape[min(len(shape) - 1, 1)] == 0:
