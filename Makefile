@@ -22,7 +22,7 @@ SITE := _build/html
 # The chapters are those of the table of contents, and each of them is run by the tests.
 NOTEBOOKS := $(shell sed -n 's|^ *- file: \(chapters/.*[.]ipynb\) *$$|\1|p' _toc.yml)
 BOOK := _config.yml _toc.yml references.bib $(wildcard *.md chapters/*.ipynb focal_lib/*.py) \
-        $(wildcard theme/*.py theme/*.cjs theme/package-lock.json theme/static/*)
+        $(wildcard theme/focal_theme/*.py theme/*.cjs theme/package-lock.json theme/static/*)
 # Where another Python has torch with CUDA, and Triton, GPU_PYTHON=python3 sets nothing up. The tests
 # need numpy, mpmath, pytest and hypothesis there.
 GPU_TEST := $(if $(filter $(BIN)/python,$(GPU_PYTHON)),.venv/.test)

@@ -5,7 +5,7 @@ its raw score, and gives a leaf the value -sum g / (sum h + lambda). The second 
 loss is negative or nearly 0 on hard examples, where that value has the wrong sign or no bound. The
 objectives here take the larger of it and of the Hessian of cross entropy, weighted to have focal
 loss's gradient. That is positive, and the step g / h of one example is never longer than cross
-entropy's, nor than focal loss's own where that loss is convex (the book's prop-boosting-step).
+entropy's, nor than focal loss's own where that loss is convex.
 
 Each library calls an objective in its own way; one object here answers to all of them::
 
@@ -54,7 +54,7 @@ from focal_lib.numpy import (
 if TYPE_CHECKING:
     from focal_lib._sklearn import FocalLoss
 
-Floats = NDArray[np.float64]
+Array = NDArray[Any]
 
 _LEAST = 1e-16  # of a Hessian, as in XGBoost's own objectives: where p_t is 0 it would be 0
 
@@ -64,7 +64,7 @@ class _Objective:
 
     def __call__(
         self, y_true: ArrayLike, y_pred: Any, sample_weight: ArrayLike | None = None
-    ) -> tuple[Floats, Floats]:
+    ) -> tuple[Array, Array]:
         """The gradient and the positive Hessian of each example's loss by its raw scores.
 
         Args:
@@ -86,8 +86,8 @@ class _Objective:
     ) -> Any:
         """The mean loss as XGBoost's evaluation metric, weighted by the sample weights.
 
-        For ``XGBClassifier(eval_metric=focal.xgboost_metric)`` and, with the name "focal_loss" in
-        the result, for ``xgboost.train(custom_metric=focal.xgboost_metric)``.
+        For the ``eval_metric`` of XGBClassifier and, with the name "focal_loss" in the result, for
+        the ``custom_metric`` of xgboost.train.
         """
         loss = self._mean_loss(y_true, y_pred, sample_weight)
         return ("focal_loss", loss) if hasattr(y_pred, "get_label") else loss
@@ -97,9 +97,8 @@ class _Objective:
     ) -> tuple[str, float, bool]:
         """The mean loss as LightGBM's evaluation metric, weighted by the sample weights.
 
-        For ``LGBMClassifier(...).fit(eval_metric=focal.lightgbm_metric)`` and
-        ``lightgbm.train(feval=focal.lightgbm_metric)``. The result is its name, its value, and that
-        a higher value is not better.
+        For the ``eval_metric`` of LGBMClassifier.fit and the ``feval`` of lightgbm.train. The
+        result is its name, its value, and that a higher value is not better.
         """
         return "focal_loss", self._mean_loss(y_true, y_pred, sample_weight), False
 
@@ -110,9 +109,9 @@ class _Objective:
         return float(weight @ self._losses(y, raw) / weight.sum())
 
     def sklearn_loss(self) -> "FocalLoss":
-        """The loss for ``HistGradientBoostingClassifier(loss=...)``, which starts at the prior.
+        """The ``loss`` for HistGradientBoostingClassifier, which starts at the initial score.
 
-        Its ``predict_proba`` then gives `posterior`. scikit-learn takes such an object, but keeps
+        Its ``predict_proba`` then gives the posterior. scikit-learn takes such an object, but keeps
         what is asked of it private: this is tested with scikit-learn 1.9.
         """
         from focal_lib._sklearn import FocalLoss
@@ -121,7 +120,7 @@ class _Objective:
 
     def _arguments(
         self, y_true: ArrayLike, y_pred: Any, sample_weight: ArrayLike | None
-    ) -> tuple[NDArray[Any], NDArray[Any], Floats]:
+    ) -> tuple[Array, Array, Array]:
         if hasattr(y_pred, "get_label"):  # a library's data set
             data, y_pred = y_pred, y_true
             y_true, sample_weight = data.get_label(), data.get_weight()
@@ -135,29 +134,29 @@ class _Objective:
 
     n_classes: int
 
-    def _scores(self, raw: ArrayLike) -> NDArray[Any]:
+    def _scores(self, raw: ArrayLike) -> Array:
         raise NotImplementedError
 
-    def _labels(self, y: ArrayLike) -> NDArray[Any]:
+    def _labels(self, y: ArrayLike) -> Array:
         raise NotImplementedError
 
-    def _losses(self, y: NDArray[Any], raw: NDArray[Any]) -> Floats:
+    def _losses(self, y: Array, raw: Array) -> Array:
         raise NotImplementedError
 
-    def _derivatives(self, y: NDArray[Any], raw: NDArray[Any]) -> tuple[Floats, Floats]:
+    def _derivatives(self, y: Array, raw: Array) -> tuple[Array, Array]:
         raise NotImplementedError
 
     def initial_score(self, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Any:
         raise NotImplementedError
 
-    def posterior(self, raw: ArrayLike) -> Floats:
+    def posterior(self, raw: ArrayLike) -> Array:
         raise NotImplementedError
 
 
 class SigmoidFocalObjective(_Objective):
     """The binary focal loss as an objective, by one raw score an example.
 
-    With the margin z = (2y - 1) raw, f(z) the loss, p, q, u as in `sigmoid_focal_loss`, and
+    With the margin z = (2y - 1) raw, f(z) the loss, p = sigma(z), q = 1 - p, u = -log p and
     G = q^gamma (q + gamma p u)::
 
         g = -(2y - 1) alpha_t G,        h = alpha_t max(f''(z), p G)
@@ -170,8 +169,7 @@ class SigmoidFocalObjective(_Objective):
         gamma: the focusing parameter, finite, >= 0.
 
     Labels are 0 and 1, or in between for an expectation; scores are (N,) or (N, 1). Raises
-    TypeError or ValueError, naming the argument. Source: Lin et al. 2017, equation 5; the book's
-    prop-boosting-step.
+    TypeError or ValueError, naming the argument. Source: Lin et al. 2017, equation 5.
 
     >>> focal = SigmoidFocalObjective(gamma=2.0)
     >>> gradient, hessian = focal([1, 1, 0], [-5.0, 0.0, 0.0])
@@ -191,8 +189,9 @@ class SigmoidFocalObjective(_Objective):
     def initial_score(self, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
         """The constant raw score that minimises the weighted mean loss of the labels.
 
-        It is the `sigmoid_score` of the share of class 1, hence the logit of that share for
-        gamma = 0 without alpha. Both classes must occur, and alpha must not be 0 or 1.
+        It is the `focal_lib.estimation.sigmoid_score` of the share of class 1, hence the logit of
+        that share for gamma = 0 without alpha. Both classes must occur, and alpha must not be 0
+        or 1.
 
         >>> round(SigmoidFocalObjective(gamma=0.0).initial_score([0] * 99 + [1]), 4)
         -4.5951
@@ -207,8 +206,8 @@ class SigmoidFocalObjective(_Objective):
         return float(sigmoid_score(np.log(ones) - np.log(zeros), self.alpha, self.gamma))
 
     @_quiet
-    def posterior(self, raw: ArrayLike) -> Floats:
-        """The probabilities of class 0 and 1, (N, 2), by `sigmoid_posterior`.
+    def posterior(self, raw: ArrayLike) -> Array:
+        """The probabilities of class 0 and 1, (N, 2), by `focal_lib.estimation.sigmoid_posterior`.
 
         alpha must not be 0 or 1.
 
@@ -220,24 +219,24 @@ class SigmoidFocalObjective(_Objective):
         logit = sigmoid_posterior(scores, self.alpha, self.gamma)
         return np.stack([1 / (1 + np.exp(logit)), 1 / (1 + np.exp(-logit))], axis=1)
 
-    def _scores(self, raw: ArrayLike) -> NDArray[Any]:
+    def _scores(self, raw: ArrayLike) -> Array:
         scores = _array("y_pred", raw, "iuf")
         if scores.ndim != 1 and (scores.ndim != 2 or scores.shape[1] != 1):
             raise ValueError(f"y_pred: takes the shape (N,) or (N, 1), got {scores.shape}")
         return scores
 
-    def _labels(self, y: ArrayLike) -> Floats:
+    def _labels(self, y: ArrayLike) -> Array:
         labels = _within("y_true", y, 1)
         if labels.ndim != 1:
             raise ValueError(f"y_true: takes the shape (N,), got {labels.shape}")
         return labels
 
-    def _losses(self, y: NDArray[Any], raw: NDArray[Any]) -> Floats:
+    def _losses(self, y: Array, raw: Array) -> Array:
         scores = raw.reshape(-1).astype(np.float64)
         return np.asarray(sigmoid_focal_loss(scores, y, self.alpha, self.gamma))
 
     @_quiet
-    def _derivatives(self, y: NDArray[Any], raw: NDArray[Any]) -> tuple[Floats, Floats]:
+    def _derivatives(self, y: Array, raw: Array) -> tuple[Array, Array]:
         scores = raw.reshape(-1).astype(np.float64)
         gradient, hessian = np.zeros_like(scores), np.zeros_like(scores)
         one, zero = _checks.class_weights(self.alpha)
@@ -261,7 +260,7 @@ class SoftmaxFocalObjective(_Objective):
     The matrix diag(h) is at least that of focal loss's Hessian, and of the one that has m for
     f''(z). Libraries grow a tree for each class and use the diagonal alone: the factor 2 makes up
     for it. At gamma = 0, h_j = 2 p_j (1 - p_j), which is that of XGBoost's own ``multi:softprob``;
-    LightGBM's own has the factor C / (C - 1), and scikit-learn's 1, as has `sklearn_loss`.
+    LightGBM's own has the factor C / (C - 1), and scikit-learn's 1, as has ``sklearn_loss``.
 
     Args:
         n_classes: C, at least 2.
@@ -269,7 +268,7 @@ class SoftmaxFocalObjective(_Objective):
         gamma: the focusing parameter, finite, >= 0.
 
     Labels are class indices, scores (N, C). Raises TypeError or ValueError, naming the argument.
-    Source: Lin et al. 2017, section 3; the book's prop-boosting-softmax.
+    Source: Lin et al. 2017, section 3.
 
     >>> gradient, hessian = SoftmaxFocalObjective(3, gamma=0.0)([0], [[0.0, 0.0, 0.0]])
     >>> print(gradient.round(4), hessian.round(4))
@@ -289,12 +288,12 @@ class SoftmaxFocalObjective(_Objective):
         weight = None if self.weight is None else self.weight.tolist()
         return f"SoftmaxFocalObjective({self.n_classes}, {weight}, gamma={self.gamma})"
 
-    def initial_score(self, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Floats:
+    def initial_score(self, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Array:
         """The constant raw scores, (C,), that minimise the weighted mean loss; their sum is 0.
 
-        They are the `softmax_score` of the shares of the classes, hence the logarithms of these
-        shares, up to a constant, for gamma = 0 without weights. Each class must occur, and the
-        weights must be positive.
+        They are the `focal_lib.estimation.softmax_score` of the shares of the classes, hence the
+        logarithms of these shares, up to a constant, for gamma = 0 without weights. Each class must
+        occur, and the weights must be positive.
 
         >>> SoftmaxFocalObjective(3, gamma=2.0).initial_score([0] * 98 + [1, 2]).round(4)
         array([ 1.4148, -0.7074, -0.7074])
@@ -307,21 +306,21 @@ class SoftmaxFocalObjective(_Objective):
         scores = softmax_score(np.log(total / total.sum()), self.weight, gamma=self.gamma)
         return np.asarray(scores - scores.mean())
 
-    def posterior(self, raw: ArrayLike) -> Floats:
-        """The probabilities of the classes, (N, C), by `softmax_posterior`.
+    def posterior(self, raw: ArrayLike) -> Array:
+        """The probabilities of the classes, (N, C), by `focal_lib.estimation.softmax_posterior`.
 
         The weights must be positive.
         """
         scores = self._scores(raw).astype(np.float64)
         return np.asarray(np.exp(softmax_posterior(scores, self.weight, gamma=self.gamma)))
 
-    def _scores(self, raw: ArrayLike) -> NDArray[Any]:
+    def _scores(self, raw: ArrayLike) -> Array:
         scores = _array("y_pred", raw, "iuf")
         if scores.ndim != 2 or scores.shape[1] != self.n_classes:
             raise ValueError(f"y_pred: takes the shape (N, {self.n_classes}), got {scores.shape}")
         return scores
 
-    def _labels(self, y: ArrayLike) -> NDArray[np.int64]:
+    def _labels(self, y: ArrayLike) -> Array:
         labels = _array("y_true", y, "iuf")
         if labels.ndim != 1:
             raise ValueError(f"y_true: takes the shape (N,), got {labels.shape}")
@@ -329,14 +328,14 @@ class SoftmaxFocalObjective(_Objective):
         _check("y_true", labels, right, f"class indices from 0 to {self.n_classes - 1}")
         return labels.astype(np.int64)
 
-    def _losses(self, y: NDArray[Any], raw: NDArray[Any]) -> Floats:
+    def _losses(self, y: Array, raw: Array) -> Array:
         scores = raw.astype(np.float64)
         return np.asarray(
             softmax_focal_loss(scores, y, self.weight, gamma=self.gamma, reduction="none")
         )
 
     @_quiet
-    def _derivatives(self, y: NDArray[Any], raw: NDArray[Any]) -> tuple[Floats, Floats]:
+    def _derivatives(self, y: Array, raw: Array) -> tuple[Array, Array]:
         target = (np.arange(len(y)), y)
         softmax, margin = _softmax(raw.astype(np.float64), y[:, None], self.gamma)
         slope, curvature = _slope_and_curvature(margin, self.gamma)
@@ -352,13 +351,13 @@ class SoftmaxFocalObjective(_Objective):
         return gradient, hessian
 
 
-def _slope_and_curvature(margin: Margin, gamma: float) -> tuple[Floats, Floats]:
+def _slope_and_curvature(margin: Margin, gamma: float) -> tuple[Array, Array]:
     """G = -f'(z), and the larger of f''(z) and p G."""
     slope = -_form(1, margin, gamma)
     return slope, np.maximum(_form(2, margin, gamma), _times(margin[0], slope))
 
 
-def _sample_weight(sample_weight: ArrayLike | None, y: NDArray[Any]) -> Floats:
+def _sample_weight(sample_weight: ArrayLike | None, y: Array) -> Array:
     if sample_weight is None:
         return np.ones(y.shape)
     weight = _within("sample_weight", sample_weight, _LARGEST)

@@ -1,5 +1,5 @@
 """The published addresses: each definition, proposition, equation, figure, exercise and solution,
-and each function and class of the library.
+and each function, class and method of the library.
 
     python tests/anchors.py    adds the built site's new ones to tests/anchors.txt
 
@@ -14,7 +14,7 @@ from book import SITE
 from bs4 import BeautifulSoup
 
 LIST = Path(__file__).with_name("anchors.txt")
-LABEL = re.compile(r"^(?:(?:def|prop|equation-eq|fig|ex|sol)-|focal_lib\.\w+\.\w+$)")
+LABEL = re.compile(r"^(?:(?:def|prop|equation-eq|fig|ex|sol)-|focal_lib\.\w+\.\w+(?:\.\w+)?$)")
 
 
 def built_anchors() -> set[str]:

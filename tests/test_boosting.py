@@ -152,6 +152,20 @@ def test_sample_weights_multiply(focal, y, raw) -> None:
     )
 
 
+def test_class_weights_are_weights_of_the_examples() -> None:
+    rng = np.random.default_rng(4)
+    raw, y, weight = rng.normal(size=(9, 3)), np.arange(9) % 3, np.array([1.0, 2.0, 5.0])
+    np.testing.assert_allclose(
+        SoftmaxFocalObjective(3, weight)(y, raw), SoftmaxFocalObjective(3)(y, raw, weight[y]), 1e-14
+    )
+    y = np.arange(9) % 2
+    np.testing.assert_allclose(
+        SigmoidFocalObjective(0.2)(y, raw[:, 0]),
+        SigmoidFocalObjective()(y, raw[:, 0], np.where(y, 0.2, 0.8)),
+        1e-14,
+    )
+
+
 @each_gamma
 @pytest.mark.parametrize("alpha", [None, 0.25, 0.9])
 def test_the_initial_score_minimises_the_loss(gamma: float, alpha: float | None) -> None:

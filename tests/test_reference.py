@@ -2,7 +2,6 @@
 
 import functools
 import importlib
-import importlib.util
 import inspect
 import re
 import sys
@@ -13,6 +12,7 @@ import exact
 import pytest
 import torch
 from book import ROOT
+from focal_theme.library import linked
 from torch import nan, tensor
 from torch.autograd import forward_ad, grad
 from torch.nn import functional as F
@@ -514,14 +514,9 @@ def test_what_is_the_same():
 
 # --- How docstrings become a page -----------------------------------------------------------------
 
-spec = importlib.util.spec_from_file_location("focal_theme", ROOT / "theme" / "focal_theme.py")
-assert spec and spec.loader
-focal_theme = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(focal_theme)
-
 
 @pytest.mark.parametrize(
-    ("docstring", "linked"),
+    ("docstring", "expected"),
     [
         ("The book's eq-p-t.", "The book's equation :eq:`eq-p-t`."),
         ("def-mean and\nprop-ratio", ":prf:ref:`def-mean` and\n:prf:ref:`prop-ratio`"),
@@ -532,8 +527,8 @@ spec.loader.exec_module(focal_theme)
         ("So::\n\n    eq-p-t", "So::\n\n    eq-p-t"),
     ],
 )
-def test_a_docstring_is_linked_to_the_book(docstring, linked):
-    assert focal_theme.linked(docstring) == linked
+def test_a_docstring_is_linked_to_the_book(docstring, expected):
+    assert linked(docstring) == expected
 
 
 def test_the_module_points_to_the_page():

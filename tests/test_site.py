@@ -17,7 +17,7 @@ from urllib.parse import unquote, urljoin, urlsplit
 
 import pytest
 from anchors import built_anchors, listed_anchors
-from book import SITE, toc_files
+from book import SITE, chapter_names, toc_files
 from bs4 import BeautifulSoup, Tag
 from playwright.sync_api import Browser, Page, sync_playwright
 
@@ -346,6 +346,49 @@ def test_every_address_is_listed() -> None:
     assert listed_anchors(), "the list is empty"
 
 
+# The index of results
+
+
+def test_the_index_has_every_result_its_cells_and_its_source() -> None:
+    """In the order of the book, with what the chapters' sources say, and links to the cells."""
+    rows = soup_of("results.html").select("table.results tbody tr")
+    listed, checked = [], set()
+    for row in rows:
+        result, title, check, source = row.find_all("td")
+        [link] = result.find_all("a")
+        page, label = str(link["href"]).split("#")
+        assert re.fullmatch(r"(Definition|Proposition) \d+\.\d+", link.get_text()), link
+        place = soup_of(page).find(id=label)
+        assert isinstance(place, Tag)
+        heading = place.select_one(".admonition-title")
+        assert heading and link.get_text() in heading.get_text()
+        assert title.get_text(strip=True)
+        assert source.find("a") or "this book" in source.get_text(), f"{label}: no source"
+        for cell in check.find_all("a"):
+            cell_page, address = str(cell["href"]).split("#")
+            code = soup_of(cell_page).find(id=address)
+            assert isinstance(code, Tag) and cell_page == page
+            assert {"tag_check", f"tag_{label}"} <= {*code.get_attribute_list("class")}
+            checked.add((label, address))
+        assert check.find("a") or label.startswith("def-"), f"{label}: no check"
+        listed.append((page, label))
+    statements = [
+        (page, str(tag["id"]))
+        for page in (f"chapters/{name}.html" for name in chapter_names())
+        for tag in soup_of(page).select("article .proof[id]")
+        if str(tag["id"]).startswith(("def-", "prop-"))
+    ]
+    assert listed == statements
+    cells = {
+        (str(cell["id"]), name)
+        for page in {page for page, _ in statements}
+        for cell in soup_of(page).select(".tag_check")
+        for name in cell.get_attribute_list("class")
+        if name.startswith(("tag_def-", "tag_prop-"))
+    }
+    assert len(checked) == len(cells)
+
+
 # The library's reference
 
 
@@ -366,19 +409,47 @@ def public(module_name: str) -> dict[str, Any]:
     }
 
 
+def methods(value: Any) -> dict[str, Any]:
+    """What is called on the objects of a class: public and documented in its own package."""
+    if not inspect.isclass(value):
+        return {}
+    found: dict[str, Any] = {}
+    for base in reversed(value.__mro__):
+        if base.__module__ == value.__module__:
+            for name, member in vars(base).items():
+                if (name == "__call__" or not name.startswith("_")) and inspect.isfunction(member):
+                    if member.__doc__:
+                        found[name] = member
+    return found
+
+
 @pytest.mark.parametrize("module_name", LIBRARY)
 def test_the_reference_has_the_whole_library(module_name: str) -> None:
     offered = public(module_name)
-    entries = soup_of("reference.html").select(f"dt.sig[id^='{module_name}.']")
-    assert offered and [entry["id"] for entry in entries] == list(offered)
+    soup = BeautifulSoup((SITE / "reference.html").read_text("utf-8"), "html.parser")
+    entries = soup.select(f"dt.sig[id^='{module_name}.']")
+    assert offered and [entry["id"] for entry in entries] == [
+        full
+        for name, value in offered.items()
+        for full in (name, *(f"{name}.{method}" for method in methods(value)))
+    ]
+    offered |= {
+        f"{name}.{method}": function
+        for name, value in offered.items()
+        for method, function in methods(value).items()
+    }
     for entry in entries:
         value = offered[str(entry["id"])]
         names = [parameter.find(class_="n") for parameter in entry.select(".sig-param")]
-        parameters = inspect.signature(value).parameters
-        assert [name.get_text() for name in names if name] == list(parameters)
+        parameters = [*inspect.signature(value).parameters]
+        if "self" in parameters:
+            parameters.remove("self")
+        assert [name.get_text() for name in names if name] == parameters
 
         docstring, description = inspect.getdoc(value), entry.find_next_sibling("dd")
         assert docstring and isinstance(description, Tag)
+        for method in description.select("dl.py"):
+            method.extract()  # it has an entry of its own
         text = description.get_text()
         assert text.count(">>> ") == docstring.count(">>> ")
         labels = re.findall(r"(?<![\w-])(?:eq|def|prop)-[a-z-]+", docstring)

@@ -1,29 +1,22 @@
 """The site's extension: formulas are set, and TeX that KaTeX does not take is refused."""
 
-import importlib.util
-
 import pytest
-from book import ROOT
-
-spec = importlib.util.spec_from_file_location("focal_theme", ROOT / "theme" / "focal_theme.py")
-assert spec and spec.loader
-focal_theme = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(focal_theme)
+from focal_theme.formulas import TexError, set_tex
 
 
 def test_a_formula_is_set_for_eyes_and_for_screen_readers() -> None:
-    html = focal_theme.set_tex(r"\mathrm{FL}(p_t) = -(1 - p_t)^\gamma \log p_t", True)
+    html = set_tex(r"\mathrm{FL}(p_t) = -(1 - p_t)^\gamma \log p_t", True)
     assert 'class="katex-display"' in html
     assert "<math" in html and 'aria-hidden="true"' in html
 
 
 @pytest.mark.parametrize("tex", [r"\frac{1}", r"\nosuch x", "a_b_c", r"\text{é} é", "{"])
 def test_bad_tex_is_refused(tex: str) -> None:
-    with pytest.raises(focal_theme.TexError):
-        focal_theme.set_tex(tex, True)
+    with pytest.raises(TexError):
+        set_tex(tex, True)
 
 
 def test_the_process_goes_on_after_bad_tex() -> None:
-    with pytest.raises(focal_theme.TexError):
-        focal_theme.set_tex("}", False)
-    assert "katex" in focal_theme.set_tex("x", False)
+    with pytest.raises(TexError):
+        set_tex("}", False)
+    assert "katex" in set_tex("x", False)

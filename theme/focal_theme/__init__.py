@@ -1,0 +1,13 @@
+"""The site's one Sphinx extension; each of its modules says what it does."""
+
+from typing import Any
+
+from sphinx.application import Sphinx
+
+from focal_theme import folds, formulas, library, pages, results
+
+
+def setup(app: Sphinx) -> dict[str, Any]:
+    for module in (formulas, folds, library, results, pages):
+        module.setup(app)
+    return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,0 +1,116 @@
+"""Definitions and propositions: their addresses, those of the cells that check them, and the index,
+which is made from the chapters."""
+
+import json
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from docutils import nodes
+from docutils.statemachine import StringList
+from sphinx.application import Sphinx
+from sphinx.util.docutils import SphinxDirective
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+
+# What introduces the list in a chapter's last section, from which the index has the sources.
+SOURCES = "Where each result comes from:"
+
+
+@dataclass
+class Result:
+    """A definition or a proposition of a chapter, and what the chapter says of it."""
+
+    label: str
+    title: str
+    checks: int = 0
+    source: str = ""
+
+
+@dataclass
+class Chapter:
+    """What the index of results takes from a chapter's notebook."""
+
+    path: Path
+    title: str = ""
+    results: dict[str, Result] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        cells = json.loads(self.path.read_text("utf-8"))["cells"]
+        text = "\n".join(
+            "".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown"
+        )
+        self.title = re.findall(r"^# (.+)$", text, re.MULTILINE)[0]
+        statement = r"^[:`]{3,}\{prf:(?:definition|proposition)\} *(.*)\n:label: *(\S+)$"
+        for title, label in re.findall(statement, text, re.MULTILINE):
+            self.results[label] = Result(label, title)
+        for cell in cells:
+            tags = cell["metadata"].get("tags", [])
+            for label in tags if "check" in tags else ():
+                if label in self.results:
+                    self.results[label].checks += 1
+        for bullet in re.split(r"\n(?=- )", text.partition(f"\n{SOURCES}\n")[2]):
+            labels, _, source = bullet.partition("`: ")
+            for label in re.findall(r"\{prf:ref\}`([^`]+)", labels):
+                if label in self.results:
+                    self.results[label].source = " ".join(source.split("\n\n")[0].split())
+
+
+class ResultsIndex(SphinxDirective):
+    """``results-index``: each chapter's definitions and propositions, as MyST that is parsed."""
+
+    def run(self) -> list[nodes.Node]:
+        sections: list[nodes.Node] = []
+        files = re.findall(r"- file: (chapters/\S+)\.ipynb", (ROOT / "_toc.yml").read_text("utf-8"))
+        for name in files:
+            path = ROOT / f"{name}.ipynb"
+            self.env.note_dependency(str(path))
+            chapter = Chapter(path)
+            rows = ["| Result | Title | Check | Source |", "|---|---|---|---|"]
+            for result in chapter.results.values():
+                links = (
+                    f"[cell {n}](#check-{result.label}-{n})" for n in range(1, result.checks + 1)
+                )
+                checks = ", ".join(links).replace(", [cell ", ", [")
+                title, source = (t.replace("|", "\\|") for t in (result.title, result.source))
+                rows.append(f"| {{prf:ref}}`{result.label}` | {title} | {checks} | {source} |")
+            section = nodes.section(ids=[f"results-{path.stem.replace('_', '-')}"])
+            section["names"] = []
+            section += nodes.title("", chapter.title)
+            body = nodes.Element()
+            self.state.nested_parse(StringList(rows, str(path)), 0, body)
+            body[0]["classes"].append("results")
+            section += body.children
+            sections.append(section)
+        return sections
+
+
+def know_checks(app: Sphinx, doctree: nodes.document) -> None:
+    """Give each check cell an address for each result that it checks."""
+    domain, seen = app.env.get_domain("std"), {}
+    for node in doctree.findall(nodes.container):
+        tags = node.get("cell_metadata", {}).get("tags", [])
+        for label in tags if "check" in tags else ():
+            if label.startswith(("def-", "prop-")):
+                seen[label] = seen.get(label, 0) + 1
+                name = f"check-{label}-{seen[label]}"
+                node["ids"].append(name)
+                domain.anonlabels[name] = (app.env.docname, name)
+                domain.labels[name] = (app.env.docname, name, "check")
+
+
+def know_labels(app: Sphinx, doctree: nodes.document) -> None:
+    """Let `[words](#prop-ratio)` link to a proposition, as it does to a section or an equation."""
+    domain = app.env.get_domain("std")
+    for node in doctree.findall(nodes.Admonition):
+        label = node.get("label")
+        if label and "proof" in node["classes"]:
+            place = (app.env.docname, node["ids"][0])
+            domain.anonlabels[label] = place
+            domain.labels[label] = (*place, node[0].astext().strip(" ()"))
+
+
+def setup(app: Sphinx) -> None:
+    app.add_directive("results-index", ResultsIndex)
+    app.connect("doctree-read", know_labels)
+    app.connect("doctree-read", know_checks)
