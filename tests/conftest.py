@@ -7,12 +7,16 @@ by the kernels for CUDA in Triton's interpreter; or, with --device cuda, on a CU
 import os
 from collections import Counter, defaultdict
 from contextlib import ExitStack
+from importlib.util import find_spec
 from unittest import mock
 
 import numpy as np
 import pytest
 import torch  # which does not import Triton
 from hypothesis import is_hypothesis_test, settings
+
+if find_spec("playwright"):  # which the machine of `make test-gpu` need not have
+    from browser import address, browser  # noqa: F401 (the fixtures of the site's tests)
 
 settings.register_profile("focal", deadline=None, derandomize=True, max_examples=60, database=None)
 settings.load_profile("focal")

@@ -89,7 +89,9 @@ def visit_math(self: HTML5Translator, node: nodes.math) -> None:
 def keep_punctuation(app: Sphinx, doctree: nodes.document, docname: str) -> None:
     """Keep an inline formula on one line with the characters that touch it."""
     for math in list(doctree.findall(nodes.math)):
-        parent, position = math.parent, math.parent.index(math)
+        parent = math.parent
+        # By identity: equal texts, such as two ", ", are equal nodes.
+        position = next(i for i, child in enumerate(parent) if child is math)
         before = parent[position - 1] if position else None
         after = parent[position + 1] if position + 1 < len(parent) else None
         opening = re.search(r"[(\[“‘]+$", before) if isinstance(before, nodes.Text) else None
@@ -97,13 +99,13 @@ def keep_punctuation(app: Sphinx, doctree: nodes.document, docname: str) -> None
         if not opening and not closing:
             continue
         unbroken = nodes.inline("", classes=["unbroken"])
-        parent.replace(math, unbroken)
+        parent[position] = unbroken
         if opening:
-            parent.replace(before, nodes.Text(before[: opening.start()]))
+            parent[position - 1] = nodes.Text(before[: opening.start()])
             unbroken += nodes.Text(opening[0])
         unbroken += math
         if closing:
-            parent.replace(after, nodes.Text(after[closing.end() :]))
+            parent[position + 1] = nodes.Text(after[closing.end() :])
             unbroken += nodes.Text(closing[0])
 
 
