@@ -28,7 +28,10 @@ BOOK := _config.yml _toc.yml references.bib $(wildcard *.md chapters/*.ipynb foc
 GPU_TEST := $(if $(filter $(BIN)/python,$(GPU_PYTHON)),.venv/.test)
 GPU_BENCH := $(if $(filter $(BIN)/python,$(GPU_PYTHON)),.venv/.peers)
 
-.PHONY: help book serve test test-gpu accuracy bench bench-gpu experiments notebooks lint anchors lock clean
+# What the examined libraries ask for and their focal losses do without, besides torch, which is in torch.txt.
+NOT_EXAMINED := torch tensorflow xgboost accelerate opencv-python
+
+.PHONY: help book serve test test-gpu accuracy bench bench-gpu experiments conformance notebooks lint anchors lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -62,6 +65,10 @@ bench-gpu: $(GPU_BENCH) ## Time the losses on a CUDA device beside their peers
 
 experiments: .venv/.test ## Run the long experiments that the chapters draw from (it goes on where it stopped)
 	@$(BIN)/python experiments/dense_detection.py
+	@$(BIN)/python experiments/boosting.py
+
+conformance: .venv/conformance/.done .venv/.test ## Examine the focal losses of public libraries, in an environment of their own
+	@.venv/conformance/bin/python experiments/conformance.py $(ARGS)
 
 notebooks: .venv/.test ## Make every notebook from its .md and execute it; NAMES="focal_loss ..." for some
 	@$(BIN)/python tools/notebooks.py $(NAMES)
@@ -79,7 +86,9 @@ lock: .venv/.venv ## Refresh the locked versions
 	@compile="$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 \
 	  --fork-strategy fewest --generate-hashes --no-header --no-annotate"; \
 	$$compile --output-file requirements/book.txt requirements/book.in; \
-	$$compile --constraints requirements/book.txt --output-file requirements/test.txt requirements/test.in
+	$$compile --constraints requirements/book.txt --output-file requirements/test.txt requirements/test.in; \
+	$$compile --constraints requirements/test.txt --overrides <(printf '%s; python_version < "3"\n' $(NOT_EXAMINED)) \
+	  --output-file requirements/conformance.txt requirements/conformance.in
 	@$(MAKE) --no-print-directory .venv/.book
 	@$(NPM) update --ignore-scripts --loglevel=error
 	@sed -i.old '/"funding": \[/,/\],/d; /"funding": {/,/},/d' theme/package-lock.json; rm theme/package-lock.json.old
@@ -114,6 +123,13 @@ clean: ## Remove all that make has made: the site, .venv, caches
 .venv/.peers: .venv/.test requirements/peers.txt
 	@echo "Installing what the benchmark compares with"
 	@$(PIP) install --no-deps -r requirements/peers.txt || echo "It is left out: it did not install"
+	@touch $@
+
+.venv/conformance/.done: .venv/.venv requirements/conformance.txt requirements/torch.txt
+	@echo "Setting up .venv/conformance"
+	@"$(PYTHON)" -m venv --clear .venv/conformance
+	@.venv/conformance/bin/python -m pip --quiet install -r requirements/torch.txt
+	@.venv/conformance/bin/python -m pip --quiet install --require-hashes --no-deps -r requirements/conformance.txt
 	@touch $@
 
 $(SITE)/.built: .venv/.book $(BOOK)

@@ -5,7 +5,7 @@ its raw score, and gives a leaf the value -sum g / (sum h + lambda). The second 
 loss is negative or nearly 0 on hard examples, where that value has the wrong sign or no bound. The
 objectives here take the larger of it and of the Hessian of cross entropy, weighted to have focal
 loss's gradient. That is positive, and the step g / h of one example is never longer than cross
-entropy's, nor than focal loss's own where that loss is convex.
+entropy's, nor than focal loss's own where that loss is convex (the book's prop-boosting-step).
 
 Each library calls an objective in its own way; one object here answers to all of them::
 
@@ -169,7 +169,8 @@ class SigmoidFocalObjective(_Objective):
         gamma: the focusing parameter, finite, >= 0.
 
     Labels are 0 and 1, or in between for an expectation; scores are (N,) or (N, 1). Raises
-    TypeError or ValueError, naming the argument. Source: Lin et al. 2017, equation 5.
+    TypeError or ValueError, naming the argument. Source: Lin et al. 2017, equation 5; the book's
+    prop-boosting-step.
 
     >>> focal = SigmoidFocalObjective(gamma=2.0)
     >>> gradient, hessian = focal([1, 1, 0], [-5.0, 0.0, 0.0])
@@ -268,7 +269,7 @@ class SoftmaxFocalObjective(_Objective):
         gamma: the focusing parameter, finite, >= 0.
 
     Labels are class indices, scores (N, C). Raises TypeError or ValueError, naming the argument.
-    Source: Lin et al. 2017, section 3.
+    Source: Lin et al. 2017, section 3; the book's prop-boosting-softmax.
 
     >>> gradient, hessian = SoftmaxFocalObjective(3, gamma=0.0)([0], [[0.0, 0.0, 0.0]])
     >>> print(gradient.round(4), hessian.round(4))
