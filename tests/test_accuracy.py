@@ -8,6 +8,7 @@ import exact
 import mpmath as mp
 import numpy as np
 import pytest
+import torch
 from accuracy import DTYPES, GAMMAS, HALF, HARD, LOSSES, PATHS, Path, batches, measured
 
 figures = cache(lambda path, loss, dtype: measured(PATHS[path], loss, dtype))
@@ -18,6 +19,12 @@ CASES = [
     for measure in path.measures
     if loss in path.losses and dtype in path.dtypes and (measure != "second" or loss in HARD)
 ]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def fresh_compiler() -> None:
+    """What other tests compiled must not decide how the losses are compiled here."""
+    torch._dynamo.reset()
 
 
 @pytest.mark.parametrize(("path", "loss", "dtype", "measure"), CASES)
