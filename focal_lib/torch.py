@@ -10,6 +10,9 @@ CUDA tensors take fused Triton kernels where there is Triton 3.6 or newer, as wi
 newer; elsewhere, and for what the kernels do not have (the gradient by targets or class weights,
 second derivatives, transforms), torch's operations compute the same.
 
+torch 2.4 and newer do. From torch 2.13 on, ``torch.compile(fullgraph=True)`` and ``torch.export``
+take a loss; an older torch runs it uncompiled, between the compiled parts of a model.
+
 `sigmoid_focal_loss` takes the place of torchvision.ops.sigmoid_focal_loss, and `softmax_focal_loss`
 that of torch.nn.functional.cross_entropy. Where they differ from those on purpose, mostly by an
 error for bad input and a true value for a rounded one, is a table in the book's Library reference.

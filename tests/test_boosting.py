@@ -1,5 +1,6 @@
 """The objectives for gradient boosting: their formulas, and how the real libraries take them."""
 
+import inspect
 import pickle
 import re
 
@@ -373,8 +374,12 @@ def test_lightgbms_metric(data) -> None:
         (SigmoidFocalObjective(0.25, 2.0), y),
         (SoftmaxFocalObjective(3, [1, 2, 3]), classes),
     ):
-        model = lightgbm.LGBMClassifier(objective=focal, metric="none", **LGB).fit(
-            x, labels, sample_weight=w, eval_X=x, eval_y=labels, eval_sample_weight=[w],
+        model = lightgbm.LGBMClassifier(objective=focal, metric="none", **LGB)
+        watched: dict[str, object] = {"eval_X": x, "eval_y": labels}
+        if "eval_X" not in inspect.signature(model.fit).parameters:  # LightGBM before 4.7
+            watched = {"eval_set": [(x, labels)]}
+        model.fit(
+            x, labels, sample_weight=w, **watched, eval_sample_weight=[w],
             eval_metric=focal.lightgbm_metric, callbacks=[lightgbm.early_stopping(5, verbose=0)],
         )  # fmt: skip
         [(_, curves)] = model.evals_result_.items()

@@ -4,10 +4,32 @@ from typing import Any
 
 from sphinx.application import Sphinx
 
-from focal_theme import citing, explorer, folds, formulas, library, pages, results
+from focal_theme import (
+    citing,
+    explorer,
+    finding,
+    folds,
+    formulas,
+    library,
+    pages,
+    printed,
+    results,
+    teaching,
+)
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
-    for module in (formulas, folds, library, results, explorer, pages, citing):
+    for module in (
+        formulas,
+        folds,
+        library,
+        results,
+        explorer,
+        pages,
+        citing,
+        teaching,
+        finding,
+        printed,
+    ):
         module.setup(app)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

@@ -88,8 +88,10 @@ class LibraryModule(SphinxDirective):
         with switch_source_input(self.state, lines):  # a warning names the module's file
             self.state.nested_parse(lines, 0, content)
         for signature in content.findall(addnodes.desc_signature):
-            # In the narrow list of contents a name may be broken after an underscore.
-            signature["_toc_name"] = signature["_toc_name"].replace("_", "_\N{ZERO WIDTH SPACE}")
+            # In the narrow list of contents a method is under its class, and a name may be broken
+            # after an underscore.
+            name = signature["_toc_name"].rpartition(".")[2]
+            signature["_toc_name"] = name.replace("_", "_\N{ZERO WIDTH SPACE}")
         return content.children
 
 

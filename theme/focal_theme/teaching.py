@@ -1,0 +1,79 @@
+"""What teachers need: the page of all exercises, made from the chapters and exercises.yml, and a
+control on each chapter that unfolds its proofs."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+from docutils import nodes
+from docutils.statemachine import StringList
+from sphinx.application import Sphinx
+from sphinx.util.docutils import SphinxDirective
+
+from focal_theme.folds import fold
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+LIST = ROOT / "exercises.yml"
+DIFFICULTIES = (1, 2, 3)
+
+ROLES = {"def": "prf:ref", "prop": "prf:ref", "eq": "eq", "fig": "numref"}
+
+
+def exercises(notebook: Path) -> tuple[str, dict[str, str]]:
+    """A chapter's title, and the title of each of its exercises by its label."""
+    cells = json.loads(notebook.read_text("utf-8"))["cells"]
+    text = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
+    found = re.findall(r"^[:`]{3,}\{exercise\} *(.*)\n:label: *(\S+)$", text, re.MULTILINE)
+    [title, *_] = re.findall(r"^# (.+)$", text, re.MULTILINE)
+    return title, {label: name for name, label in found}
+
+
+def need(text: str) -> str:
+    """What an exercise needs, in MyST: a label is a reference, anything else stands as it is."""
+    role = ROLES.get(text.split("-")[0])
+    return f"{{{role}}}`{text}`" if role and re.fullmatch(r"[a-z0-9-]+", text) else text
+
+
+class ExercisesIndex(SphinxDirective):
+    """``exercises-index``: each chapter's exercises, as MyST that is parsed."""
+
+    def run(self) -> list[nodes.Node]:
+        asked = yaml.safe_load(LIST.read_text("utf-8"))
+        self.env.note_dependency(str(LIST))
+        sections: list[nodes.Node] = []
+        files = re.findall(r"- file: (chapters/\S+)\.ipynb", (ROOT / "_toc.yml").read_text("utf-8"))
+        for name in files:
+            path = ROOT / f"{name}.ipynb"
+            self.env.note_dependency(str(path))
+            chapter, titles = exercises(path)
+            rows = ["| Exercise | Title | Difficulty | Needs |", "|---|---|---|---|"]
+            for label, title in titles.items():
+                if label not in asked:
+                    raise self.error(f"{LIST.name} has no entry for {label}")
+                needs = ", ".join(map(need, asked[label]["needs"]))
+                difficulty = asked[label]["difficulty"]
+                rows.append(f"| {{numref}}`{label}` | {title} | {difficulty} | {needs} |")
+            section = nodes.section(ids=[f"exercises-{path.stem.replace('_', '-')}"])
+            section["names"] = []
+            section += nodes.title("", chapter)
+            body = nodes.Element()
+            self.state.nested_parse(StringList(rows, str(path)), 0, body)
+            body[0]["classes"].append("exercises")
+            section += body.children
+            sections.append(section)
+        return sections
+
+
+def add_script(
+    app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: Any
+) -> None:
+    """On a page with folds."""
+    if doctree is not None and next(doctree.findall(fold), None) is not None:
+        app.add_js_file("folds.js", loading_method="defer")
+
+
+def setup(app: Sphinx) -> None:
+    app.add_directive("exercises-index", ExercisesIndex)
+    app.connect("html-page-context", add_script)
