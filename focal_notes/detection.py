@@ -349,7 +349,8 @@ def ledger(logits: Tensor, targets: Targets, alpha: float, gamma: float) -> Arra
 
 
 # Fractions, the hardest first: by powers of ten, and in twentieths.
-CURVE = np.unique(np.append(np.geomspace(1e-5, 1, 41), np.arange(21) / 20))
+# Rounded, so that no two differ by NumPy's last digit alone.
+CURVE = np.unique(np.append(np.geomspace(1e-5, 1, 41), np.arange(21) / 20).round(12))
 
 
 def cumulative(losses: Array, fractions: Array = CURVE) -> Array:
