@@ -22,10 +22,11 @@ SITE := _build/html
 # The chapters are those of the table of contents, and each of them is run by the tests.
 NOTEBOOKS := $(shell sed -n 's|^ *- file: \(chapters/.*[.]ipynb\) *$$|\1|p' _toc.yml)
 BOOK := _config.yml _toc.yml exercises.yml references.bib $(wildcard *.md chapters/*.ipynb focal_lib/*.py) \
+        pyproject.toml $(wildcard focal_notes/*.py focal_notes/answers/*.py chapters/data/*.json benchmarks/results/*.json) \
         $(wildcard theme/focal_theme/*.py theme/*.cjs theme/*.sty theme/package-lock.json theme/static/* theme/templates/*)
 # The printed book. The site has it, and links to it, if it is there and as new as its sources.
 PDF := _build/pdf/focal-notes.pdf
-PRINTED := $(filter-out theme/static/% theme/templates/% %.cjs %.json,$(BOOK)) tools/pdf.py
+PRINTED := $(filter-out pyproject.toml focal_notes/% theme/static/% theme/templates/% %.cjs %.json,$(BOOK)) tools/pdf.py
 # Where another Python has torch with CUDA, and Triton, GPU_PYTHON=python3 sets nothing up. The tests
 # need numpy, mpmath, pytest and hypothesis there.
 GPU_TEST := $(if $(filter $(BIN)/python,$(GPU_PYTHON)),.venv/.test)
@@ -39,10 +40,10 @@ OLDEST_NOTEBOOKS := $(filter-out chapters/gpu.ipynb,$(NOTEBOOKS))
 # What the examined libraries ask for and their focal losses do without, besides torch, which is in torch.txt.
 NOT_EXAMINED := torch tensorflow xgboost accelerate opencv-python
 
-.PHONY: help book pdf serve test test-newest test-oldest test-gpu accuracy bench bench-gpu experiments conformance notebooks lint anchors lock clean
+.PHONY: help book pdf serve test test-newest test-oldest test-gpu accuracy bench bench-gpu experiments conformance notebooks notebooks-alone lint anchors lock clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 book: .venv/.book ## Build the site and say where it is
 	@rm -rf _build
@@ -100,6 +101,9 @@ conformance: .venv/conformance/.done .venv/.test ## Examine the focal losses of 
 
 notebooks: .venv/.test ## Make every notebook from its .md and execute it; NAMES="focal_loss ..." for some
 	@$(BIN)/python tools/notebooks.py $(NAMES)
+
+notebooks-alone: .venv/.test $(SITE)/.built ## Run each notebook from the site's wheel in an empty folder, and compare
+	@AUDIT=1 $(BIN)/python -m pytest --durations=12 --durations-min=1 -k alone tests/test_notebooks.py
 
 lint: .venv/.test ## Check style (ruff) and types (mypy --strict on focal_lib)
 	@$(BIN)/ruff check .

@@ -27,6 +27,7 @@ from torch import Tensor, nn
 
 from focal_lib.torch import sigmoid_focal_loss
 from focal_lib.weights import prior_logit
+from focal_notes.stored import EXPERIMENTS
 
 Array = NDArray[Any]
 
@@ -38,7 +39,7 @@ SUPPRESS = 0.3  # detections of one class that overlap by more are one detection
 KEPT = 10  # the detections kept of one class in one canvas
 GROUPS = ("positives", "easy negatives", "doubtful negatives", "wrong negatives")
 EASY, WRONG = 0.1, 0.5  # the scores that bound the groups of negatives
-RESULTS = Path(__file__).resolve().parent.parent / "chapters" / "data" / "dense_detection.json"
+RESULTS = EXPERIMENTS / "dense_detection.json"
 
 
 @lru_cache(maxsize=1)

@@ -18,9 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from focal_notes.stored import EXPERIMENTS
+
 Array = NDArray[Any]
 
-RESULTS = Path(__file__).resolve().parent.parent / "chapters" / "data" / "boosting.json"
+RESULTS = EXPERIMENTS / "boosting.json"
 LEAST_POSITIVES = 40  # in five folds, eight a fold
 LEAST_ROWS = 200
 LEAST_IMBALANCE = 1.5  # KEEL's own bound

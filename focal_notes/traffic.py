@@ -22,8 +22,9 @@ import numpy as np
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from focal_notes.stored import BENCHMARKS
+
 ROOT = Path(__file__).parents[1]
-RESULTS = ROOT / "benchmarks" / "results"
 SMALL = 4096  # a kernel that moves fewer bytes is left out: it handles single numbers
 
 
@@ -293,12 +294,12 @@ def source_of(
 # --- What was measured ----------------------------------------------------------------------------
 
 
-def cpu_report(folder: Path = RESULTS) -> dict[str, Any]:
+def cpu_report(folder: Path = BENCHMARKS) -> dict[str, Any]:
     """What benchmarks/speed.py stored."""
     return dict(json.loads((folder / "cpu.json").read_text("utf-8")))
 
 
-def gpu_reports(folder: Path = RESULTS) -> list[dict[str, Any]]:
+def gpu_reports(folder: Path = BENCHMARKS) -> list[dict[str, Any]]:
     """What benchmarks/gpu.py stored: one report for each device, none if none was measured."""
     reports = [json.loads(path.read_text("utf-8")) for path in sorted(folder.glob("*.json"))]
     return [r for r in reports if "multiprocessors" in r and not r["quick"]]

@@ -106,6 +106,7 @@ def test_the_oldest_versions_are_those_that_are_tested() -> None:
         for line in (ROOT / "requirements" / "oldest.txt").read_text("utf-8").splitlines()
         if line and not line.startswith("#")
     )
-    for bound in bounds - {*extras["peers"]}:
+    # The oldest torch asks for a Triton that is older than the kernels allow.
+    for bound in bounds - {*extras["peers"], *extras["gpu"]}:
         name, version = bound.split(">=")
         assert pins[name] == version or pins[name].startswith(f"{version}."), bound
