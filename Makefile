@@ -102,7 +102,7 @@ conformance: .venv/conformance/.done .venv/.test ## Examine the focal losses of 
 notebooks: .venv/.test ## Make every notebook from its .md and execute it; NAMES="focal_loss ..." for some
 	@$(BIN)/python tools/notebooks.py $(NAMES)
 
-notebooks-alone: .venv/.test $(SITE)/.built ## Run each notebook from the site's wheel in an empty folder, and compare
+notebooks-alone: .venv/.test ## Run each notebook from a wheel in an empty folder, and compare its outputs
 	@AUDIT=1 $(BIN)/python -m pytest --durations=12 --durations-min=1 -k alone tests/test_notebooks.py
 
 lint: .venv/.test ## Check style (ruff) and types (mypy --strict on focal_lib)

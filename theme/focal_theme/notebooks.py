@@ -1,8 +1,8 @@
 """What the site offers to who runs a notebook without a checkout: a wheel with `focal_lib` and all
 that the chapters read, and notebooks whose first cell knows the wheel's address.
 
-The wheel is pure: it leaves the compiled kernels out, so that one file is for every system, and
-focal_lib computes the same without them, more slowly."""
+The wheel is pure: it leaves the compiled kernels out, so that one file is for every system.
+focal_lib does without them, more slowly, and in float32 with some more rounding."""
 
 import os
 import re
