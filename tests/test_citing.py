@@ -7,7 +7,7 @@ import pytest
 import yaml
 from anchors import listed_anchors
 from book import ROOT, SITE
-from browser import CHAPTER_PAGES, DESKTOP, watch
+from browser import CHAPTER_PAGES, DESKTOP, wait_until, watch
 from bs4 import BeautifulSoup
 from playwright.sync_api import Browser, Page
 from pybtex.database import parse_string
@@ -132,7 +132,7 @@ def test_where_the_clipboard_is_closed_the_text_is_selected(browser: Browser, ad
         page.locator("#prop-ratio .cite-button").first.dispatch_event("click")
         dialog = page.get_by_role("dialog")
         dialog.get_by_role("button", name="Copy: Permanent address").click()
-        page.wait_for_function("getSelection().toString().endsWith('#prop-ratio')")
+        wait_until(page, "getSelection().toString().endsWith('#prop-ratio')")
         assert "keyboard" in dialog.get_by_role("status").inner_text()
 
 

@@ -16,7 +16,7 @@ from urllib.parse import parse_qs, urlsplit
 import numpy as np
 import pytest
 from book import SITE
-from browser import DESKTOP, PAGES, PHONE, QuietHandler, watch
+from browser import DESKTOP, PAGES, PHONE, QuietHandler, wait_until, watch
 from bs4 import BeautifulSoup
 from focal_theme import explorer
 from playwright.sync_api import Browser, BrowserContext, Locator, Page
@@ -395,7 +395,7 @@ def test_the_setting_is_kept_in_the_address(browser: Browser, strict: str) -> No
         slide(explorer, "alpha", 0.75)
         slide(explorer, "ratio", 2)
         slide(explorer, "p", 0.35)
-        page.wait_for_function("() => location.search.includes('p=0.35')")
+        wait_until(page, "() => location.search.includes('p=0.35')")
         asked = {"other": "1", "gamma": "3.5", "alpha": "0.75", "ratio": "100", "p": "0.35"}
         assert settings_of(page.url) == asked
         assert page.evaluate("history.length") == length
@@ -410,7 +410,7 @@ def test_the_setting_is_kept_in_the_address(browser: Browser, strict: str) -> No
         box = restored.bounding_box()
         assert box and 0 <= box["y"] < DESKTOP["height"]  # the link leads to it
         slide(restored, "alpha", 0)
-        other.wait_for_function("() => !location.search.includes('alpha')")
+        wait_until(other, "() => !location.search.includes('alpha')")
 
 
 @pytest.mark.parametrize(
@@ -530,7 +530,7 @@ def test_a_screen_reader_is_told_once_the_reader_rests(
           }
         }"""
     )
-    page.wait_for_function("() => window.told.length > 0")
+    wait_until(page, "() => window.told.length > 0")
     page.wait_for_timeout(400)  # for what should not come
     [told] = page.evaluate("window.told")
     assert told.startswith("gamma 4, p 0.9: loss: cross entropy 0.1054, focal 1.05 × 10^-5; ")

@@ -15,7 +15,7 @@ from xml.etree import ElementTree
 
 import pytest
 from book import ROOT, SITE, chapter_names, toc_files
-from browser import DESKTOP, PAGES, PHONE, watch
+from browser import DESKTOP, PAGES, PHONE, wait_until, watch
 from bs4 import BeautifulSoup, Tag
 from focal_theme.finding import NO_DOCUMENTS, PICTURE, PICTURE_SIZE, absolute, site_map
 from focal_theme.results import Chapter
@@ -56,7 +56,7 @@ def soup_of(page_path: str) -> BeautifulSoup:
 
 def search(page: Page, address: str, query: str) -> None:
     page.goto(f"{address}search.html?q={quote(query)}")
-    page.wait_for_function("document.querySelector('.found-count').textContent")
+    wait_until(page, "document.querySelector('.found-count').textContent")
 
 
 @pytest.fixture(scope="module")
@@ -91,8 +91,8 @@ def test_sphinx_is_asked_for_the_name_of_a_letter(
     found = []
     for query in (letter, name):
         search(desk, address, query)
-        desk.wait_for_function(
-            "document.querySelector('.search-summary').textContent.includes('finished')"
+        wait_until(
+            desk, "document.querySelector('.search-summary').textContent.includes('finished')"
         )
         found.append(
             desk.locator("#search-results li > a").evaluate_all("all => all.map(a => a.pathname)")

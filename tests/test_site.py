@@ -13,7 +13,7 @@ from urllib.parse import unquote, urljoin, urlsplit
 import pytest
 from anchors import built_anchors, listed_anchors
 from book import SITE, chapter_names, toc_files
-from browser import CHAPTER_PAGES, DESKTOP, PAGES, PHONE, watch
+from browser import CHAPTER_PAGES, DESKTOP, PAGES, PHONE, wait_until, watch
 from bs4 import BeautifulSoup, Tag
 from playwright.sync_api import Browser
 
@@ -56,7 +56,7 @@ def test_page_in_a_browser(
         page = context.new_page()
         problems = watch(page, address)
         page.goto(address + page_path, wait_until="networkidle")
-        page.wait_for_function("document.fonts.status === 'loaded'")
+        wait_until(page, "document.fonts.status === 'loaded'")
         if page_path == "index.html":  # which sends on before its icon has come
             problems = [problem for problem in problems if not problem.endswith("favicon.svg")]
         else:

@@ -10,7 +10,7 @@ import torch
 import yaml
 from anchors import listed_anchors
 from book import ROOT, SITE, chapter_names
-from browser import CHAPTER_PAGES, DESKTOP, PAGES, PHONE, watch
+from browser import CHAPTER_PAGES, DESKTOP, PAGES, PHONE, wait_until, watch
 from bs4 import BeautifulSoup, Tag
 from focal_theme.teaching import DIFFICULTIES, LIST, exercises, need
 from playwright.sync_api import Browser, Page
@@ -159,9 +159,10 @@ def test_a_setting_is_what_the_explorer_shows(browser: Browser, address: str, li
         problems = watch(page, address)
         page.goto(address + link)
         explorer = page.locator(f"#{parts.fragment}")
-        page.wait_for_function(
+        wait_until(
+            page,
             "id => document.querySelector(`#${id} .explorer-values`).textContent",
-            arg=parts.fragment,
+            parts.fragment,
         )
         for name, value in parse_qsl(parts.query):
             slider = explorer.locator(f"input[name={name}]")

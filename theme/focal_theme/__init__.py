@@ -13,6 +13,7 @@ from focal_theme import (
     library,
     notebooks,
     pages,
+    policy,
     printed,
     results,
     teaching,
@@ -32,6 +33,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
         teaching,
         finding,
         printed,
+        policy,
     ):
         module.setup(app)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

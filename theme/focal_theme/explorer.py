@@ -365,7 +365,7 @@ def _controls(identity: str, parts: list[str]) -> str:
                 f' id="{identity}-{name}" name="{name}" min="{control.least:g}"'
                 f' max="{control.largest:g}" step="{control.step:g}" autocomplete="off"/></div>'
             )
-    return f'<form class="explorer-controls" hidden="">{"".join(rows)}</form>'
+    return f'<div class="explorer-controls" hidden="">{"".join(rows)}</div>'
 
 
 def _panel(identity: str, name: str) -> str:

@@ -11,14 +11,6 @@ from sphinx.config import Config
 
 STATIC = Path(__file__).resolve().parent.parent / "static"
 
-# Comes before the theme's own scripts. They take the color mode from this store, and without it
-# complain on the console and show the wrong colors for a moment.
-COLOR_MODE = """<script>
-  localStorage.mode ??= "auto";
-  localStorage.theme = localStorage.mode !== "auto" ? localStorage.mode
-    : matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light";
-</script>"""
-
 # Without scripts nothing is folded: who cannot click can read it all.
 NO_SCRIPT = """<noscript><style>
   details::details-content { content-visibility: visible; block-size: auto; }
@@ -42,7 +34,9 @@ def add_static_files(app: Sphinx) -> None:
 def add_to_head(
     app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: Any
 ) -> None:
-    head = [context.get("metatags", ""), COLOR_MODE, NO_SCRIPT]
+    # Before all else that the page loads: it waits for no stylesheet, and no wrong color is drawn.
+    color_mode = context["pathto"]("_static/color_mode.js", resource=True)
+    head = [context.get("metatags", ""), f'<script src="{color_mode}"></script>', NO_SCRIPT]
     description = app.config.focal_descriptions.get(pagename)
     if description:
         content = html.escape(" ".join(description.split()), quote=True)

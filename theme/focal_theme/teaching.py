@@ -66,6 +66,15 @@ class ExercisesIndex(SphinxDirective):
         return sections
 
 
+def add_controls(app: Sphinx, doctree: nodes.document, docname: str) -> None:
+    """A place for the controls of a page's proofs, so that nothing moves when folds.js fills it."""
+    proofs = [node for node in doctree.findall(fold) if "proof" in node["classes"]]
+    title = next(doctree.findall(nodes.title), None)
+    if proofs and title is not None:
+        place = nodes.raw("", '<div class="fold-controls pst-js-only"></div>', format="html")
+        title.parent.insert(title.parent.index(title) + 1, place)
+
+
 def add_script(
     app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: Any
 ) -> None:
@@ -76,4 +85,5 @@ def add_script(
 
 def setup(app: Sphinx) -> None:
     app.add_directive("exercises-index", ExercisesIndex)
+    app.connect("doctree-resolved", add_controls, priority=600)  # when the folds are made
     app.connect("html-page-context", add_script)

@@ -461,7 +461,6 @@
       }
       const on = (selector, kind, does) =>
         element.querySelector(selector).addEventListener(kind, does);
-      on(".explorer-controls", "submit", (event) => event.preventDefault());
       on("[name=reset]", "click", () => this.change(this.start));
       on("[name=copy]", "click", () => this.copy());
       const hidden = element.querySelectorAll("[hidden]:not(.explorer-board)");

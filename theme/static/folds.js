@@ -5,11 +5,9 @@
 (() => {
   const folds = [...document.querySelectorAll("details.fold")];
   const proofs = folds.filter((fold) => fold.matches(".proof"));
-  const heading = document.querySelector("article h1");
+  const controls = document.querySelector(".fold-controls");  // a place that is kept for them
 
-  if (proofs.length && heading) {
-    const controls = document.createElement("div");
-    controls.className = "fold-controls";
+  if (controls) {
     const status = document.createElement("span");
     status.setAttribute("role", "status");
     const add = (name, does) => {
@@ -28,7 +26,6 @@
       return "All is folded";
     });
     controls.append(status);
-    heading.after(controls);
   }
 
   let unfolded = [];
