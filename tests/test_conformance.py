@@ -68,6 +68,8 @@ def test_every_library_is_examined_by_the_calls_of_the_script():
 def test_versions_are_those_that_are_pinned():
     ours = {"focal_lib": ROWS["focal_lib.binary"]["version"]}
     pinned = pins("conformance.txt") | pins("torch.txt") | ours
+    if "torch" not in pinned:
+        pytest.skip("torch is not pinned (make test-newest): the results are of its pin")
     pinned["tensorflow"] = pinned["tensorflow-cpu"]
     for row in [*DATA["libraries"], *DATA["functions"]]:
         assert row["version"] == pinned[row["package"]]
@@ -248,7 +250,9 @@ def test_a_clipped_probability_is_caught():
     assert figures["value"]["nan"] == figures["gradient"]["nan"] == 0
     assert figures["gradient"]["zero"] > 0
     at = found["float32", 2.0, "hard", "gradient_zero"]  # where the mistake is largest
-    assert 16 < abs(at["x"]) < 17
+    # From 16.1 on the probability is beyond the bound. In float32 it is at the bound from 15.5 on,
+    # where torch's clamp has the derivative 1, and 0 from torch 2.14 on.
+    assert 15.5 < abs(at["x"]) < 17
     assert (at["got"], abs(at["true"])) == (0, pytest.approx(1, rel=1e-3))
 
 
