@@ -6,4 +6,4 @@
 `focal_lib.boosting` the objectives for XGBoost, LightGBM and scikit-learn.
 """
 
-__version__ = "0.2.0"
+__version__ = "0.3.0"

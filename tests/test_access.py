@@ -6,7 +6,6 @@ What was measured is printed: `make test` shows it where a test fails, `pytest -
 
 import base64
 import gzip
-import http.server
 import io
 import re
 import threading
@@ -19,7 +18,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 from book import ROOT, SITE
-from browser import DESKTOP, PAGES, PHONE, QuietHandler, watch
+from browser import DESKTOP, PAGES, PHONE, QuietHandler, Server, wait_until, watch
 from bs4 import BeautifulSoup
 from PIL import Image
 from playwright.sync_api import Browser, Page
@@ -134,7 +133,7 @@ def compressed(file: Path) -> bytes:
 @pytest.fixture(scope="module")
 def compressed_address() -> Iterator[str]:
     handler = partial(CompressingHandler, directory=str(SITE))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+    with Server(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}/"
         server.shutdown()
@@ -460,6 +459,15 @@ def test_the_figures_can_be_read(browser: Browser, address: str, scheme: str) ->
             low.append(f"{color} has {ratio:.2f}, at least {least} is asked")
     assert len(found) > 20 and len(lines) > 3
     assert not low
+
+
+def test_a_printout_has_all_figures(browser: Browser, address: str) -> None:
+    """Those far from the window, too, which come after the page."""
+    with browser.new_page(viewport=PHONE) as page:
+        page.goto(address + CHAPTER, wait_until="load")
+        there = "[...document.images].every((image) => image.complete && image.naturalWidth > 0)"
+        wait_until(page, there)
+        assert page.evaluate("document.images.length") > 3 and page.evaluate("scrollY") == 0
 
 
 def test_contrast_is_that_of_the_guidelines() -> None:

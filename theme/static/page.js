@@ -7,6 +7,11 @@
     button.addEventListener("click", () => print());
   }
 
+  // Figures far from the window come once the page is there, so that a printout has them all.
+  addEventListener("load", () => {
+    for (const image of document.images) image.loading = "eager";
+  });
+
   // In a wide window the sidebar beside the page is shown or hidden, where a narrow one has it on top.
   document.querySelector(".primary-toggle")?.addEventListener("click", (event) => {
     if (!matchMedia("(min-width: 992px)").matches) return;
