@@ -9,6 +9,7 @@ article, which is left as it is.
 import hashlib
 import html
 import re
+import shutil
 from pathlib import Path
 
 import tinycss2
@@ -318,12 +319,16 @@ def finish_pages(app: Sphinx, exception: Exception | None) -> None:
         (site / name).write_text(page, "utf-8")
 
 
-def add_files(app: Sphinx) -> None:
+def start(app: Sphinx) -> None:
     if app.builder.format == "html":
+        # What an earlier build has changed is written anew: the stylesheet depends on all pages.
+        shutil.rmtree(Path(app.outdir) / "_static", ignore_errors=True)
+        for page in Path(app.outdir).rglob("*.html"):
+            page.unlink()
         app.add_js_file("page.js", loading_method="defer")
         app.add_css_file("icons.css", priority=899)
 
 
 def setup(app: Sphinx) -> None:
-    app.connect("builder-inited", add_files)
+    app.connect("builder-inited", start)
     app.connect("build-finished", finish_pages, priority=900)  # when all pages are written
