@@ -470,6 +470,22 @@ def test_a_printout_has_all_figures(browser: Browser, address: str) -> None:
         assert page.evaluate("document.images.length") > 3 and page.evaluate("scrollY") == 0
 
 
+def test_a_printout_is_light(browser: Browser, address: str) -> None:
+    """Also of a page that is dark on the screen, which it is again afterwards."""
+    with browser.new_page(color_scheme="dark") as page:
+        page.goto(address + CHAPTER, wait_until="load")
+        color = "getComputedStyle(document.querySelector('article p')).color"
+        on_screen = page.evaluate(color)
+        page.evaluate(
+            f"() => addEventListener('beforeprint', () => {{ window.printed = {color} }})"
+        )
+        page.pdf()
+        wait_until(page, f"{color} === {on_screen!r}")
+        printed = page.evaluate("printed")
+    values = [np.array(re.findall(r"\d+", text)[:3], float) for text in (on_screen, printed)]
+    assert values[0].min() > 150 and values[1].max() < 80, (on_screen, printed)
+
+
 def test_contrast_is_that_of_the_guidelines() -> None:
     black, white, gray = (np.full(3, c) for c in (0, 255, 0x77))
     assert contrast(black, white) == pytest.approx(21)

@@ -37,7 +37,7 @@ def test_a_result_is_cited(
         context.grant_permissions(["clipboard-read", "clipboard-write"])
         page = context.new_page()
         problems = watch(page, address)
-        page.goto(address + page_path)
+        page.goto(address + page_path, wait_until="networkidle")  # nothing moves
         link, button = f"{place} {part} a.headerlink", f"{place} {part} .cite-button"
         if place.startswith("#eq"):
             link, button = f"{place} a.headerlink", f"{place} .cite-button"

@@ -7,6 +7,17 @@
     button.addEventListener("click", () => print());
   }
 
+  // Paper is light.
+  const { dataset } = document.documentElement;
+  let shown = dataset.theme;
+  addEventListener("beforeprint", () => {
+    shown = dataset.theme;
+    dataset.theme = "light";
+  });
+  addEventListener("afterprint", () => {
+    dataset.theme = shown;
+  });
+
   // Figures far from the window come once the page is there, so that a printout has them all.
   addEventListener("load", () => {
     for (const image of document.images) image.loading = "eager";
