@@ -13,7 +13,9 @@ import axe from "axe-core";
 import puppeteer from "puppeteer";
 
 const BUDGET = {
-  performance: 90, accessibility: 100, "best-practices": 100, seo: 100,  // of 100
+  // Less is asked of a machine that does other things meanwhile, as CI's may: LEAST_PERFORMANCE=70
+  performance: Number(process.env.LEAST_PERFORMANCE || 90),
+  accessibility: 100, "best-practices": 100, seo: 100,  // of 100
   kilobytes: 500,
 };
 // Lighthouse's performance depends on what else the machine does: the median of so many runs.
