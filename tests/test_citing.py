@@ -9,7 +9,7 @@ from anchors import listed_anchors
 from book import ROOT, SITE
 from browser import CHAPTER_PAGES, DESKTOP, wait_until, watch
 from bs4 import BeautifulSoup
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, Page, expect
 from pybtex.database import parse_string
 
 import focal_lib
@@ -73,7 +73,7 @@ def test_a_result_is_cited(
 
         for name, text in (("In a sentence", sentence), ("BibTeX", bibtex)):
             dialog.get_by_role("button", name=f"Copy: {name}").click()
-            assert dialog.get_by_role("status").inner_text() == f"Copied: {name}"
+            expect(dialog.get_by_role("status")).to_have_text(f"Copied: {name}")
             assert page.evaluate("navigator.clipboard.readText()") == text
         page.keyboard.press("Escape")
         assert not dialog.is_visible()
