@@ -335,7 +335,7 @@
         name: "", withLabel: false, size: 7, showInfobox: false, layer: 9, transitionDuration: 0,
         highlightStrokeColor: "#000000", strokeColor: "#ffffff", strokeWidth: 2 });
       this.point.on("drag", () => change(this.point.X()));
-      this.listen(change);
+      this.listen(current, change);
       this.handle = this.point.rendNode;
       this.handle.setAttribute("role", "slider");
       this.handle.setAttribute("tabindex", "0");
@@ -348,19 +348,27 @@
     }
 
     /** Beside the point, a press takes the point there; of a finger, which may scroll, a tap. */
-    listen(change) {
+    listen(current, change) {
       const { element, board } = this;
-      const follow = (event) => change(board.getUsrCoordsOfMouse(event)[0]);
-      let held = false, pressed = false;
+      const place = (event) => board.getUsrCoordsOfMouse(event)[0];
+      const follow = (event) => change(place(event));
+      let held = false, pressed = false, moved = false, beside = 0;
       element.addEventListener("pointerdown", (event) => {
         held = board.mode === board.BOARD_MODE_DRAG;
+        moved = false;
+        beside = current() - place(event);
         pressed = !held && event.pointerType !== "touch" && event.button === 0;
         if (pressed) follow(event);
         this.handle.focus({ preventScroll: true });
       });
       element.addEventListener("pointermove", (event) => {
         pressed &&= (event.buttons & 1) === 1;
+        moved = true;
         if (pressed) follow(event);
+      });
+      // JSXGraph may not follow the last of quick movements: the point is left where it is let go.
+      element.addEventListener("pointerup", (event) => {
+        if (held && moved) change(place(event) + beside);
       });
       element.addEventListener("click", (event) => {
         if (!held) follow(event);
