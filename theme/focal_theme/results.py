@@ -56,6 +56,20 @@ class Chapter:
                     self.results[label].source = " ".join(source.split("\n\n")[0].split())
 
 
+def chapter_table(
+    directive: SphinxDirective, kind: str, path: Path, title: str, rows: list[str]
+) -> nodes.section:
+    """A chapter's section of an index: a table of the kind, from its rows in MyST."""
+    section = nodes.section(ids=[f"{kind}-{path.stem.replace('_', '-')}"])
+    section["names"] = []
+    section += nodes.title("", title)
+    body = nodes.Element()
+    directive.state.nested_parse(StringList(rows, str(path)), 0, body)
+    body[0]["classes"].append(kind)
+    section += body.children
+    return section
+
+
 class ResultsIndex(SphinxDirective):
     """``results-index``: each chapter's definitions and propositions, as MyST that is parsed."""
 
@@ -74,14 +88,7 @@ class ResultsIndex(SphinxDirective):
                 checks = ", ".join(links).replace(", [cell ", ", [")
                 title, source = (t.replace("|", "\\|") for t in (result.title, result.source))
                 rows.append(f"| {{prf:ref}}`{result.label}` | {title} | {checks} | {source} |")
-            section = nodes.section(ids=[f"results-{path.stem.replace('_', '-')}"])
-            section["names"] = []
-            section += nodes.title("", chapter.title)
-            body = nodes.Element()
-            self.state.nested_parse(StringList(rows, str(path)), 0, body)
-            body[0]["classes"].append("results")
-            section += body.children
-            sections.append(section)
+            sections.append(chapter_table(self, "results", path, chapter.title, rows))
         return sections
 
 

@@ -8,11 +8,11 @@ from typing import Any
 
 import yaml
 from docutils import nodes
-from docutils.statemachine import StringList
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
 from focal_theme.folds import fold
+from focal_theme.results import chapter_table
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 LIST = ROOT / "exercises.yml"
@@ -55,14 +55,7 @@ class ExercisesIndex(SphinxDirective):
                 needs = ", ".join(map(need, asked[label]["needs"]))
                 difficulty = asked[label]["difficulty"]
                 rows.append(f"| {{numref}}`{label}` | {title} | {difficulty} | {needs} |")
-            section = nodes.section(ids=[f"exercises-{path.stem.replace('_', '-')}"])
-            section["names"] = []
-            section += nodes.title("", chapter)
-            body = nodes.Element()
-            self.state.nested_parse(StringList(rows, str(path)), 0, body)
-            body[0]["classes"].append("exercises")
-            section += body.children
-            sections.append(section)
+            sections.append(chapter_table(self, "exercises", path, chapter, rows))
         return sections
 
 
