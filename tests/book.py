@@ -1,6 +1,7 @@
 """What the tests of the chapters and of the site know about the book: where things are, and how to
 read a chapter's source as a sequence of directives and code cells."""
 
+import functools
 import re
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import nbformat
 import yaml
+from bs4 import BeautifulSoup
 
 ROOT = Path(__file__).resolve().parent.parent
 CHAPTERS = ROOT / "chapters"
@@ -30,6 +32,36 @@ def toc_files() -> list[str]:
 
 def chapter_names() -> list[str]:
     return [Path(name).stem for name in toc_files() if name.startswith("chapters/")]
+
+
+_BOXES = re.compile(r'<span class="katex-html" aria-hidden="true">')
+_SPAN = re.compile(r"<(/?)span\b[^>]*>")
+_MATHML = re.compile(r"(<math\b[^>]*>).*?(<annotation\b.*?</annotation>).*?(</math>)", re.DOTALL)
+_CODE = re.compile(r"<pre>.*?</pre>", re.DOTALL)
+
+
+def without_looks(html: str) -> str:
+    """A page without the boxes of its formulas, their MathML, and the colors of its code: what is
+    left, a quarter, is read in a quarter of the time. Formulas keep their TeX."""
+    parts, end = [], 0
+    for opening in _BOXES.finditer(html):
+        parts.append(html[end : opening.end()])
+        depth = 1
+        for span in _SPAN.finditer(html, opening.end()):
+            depth += -1 if span[1] else 1
+            if depth == 0:
+                end = span.start()
+                break
+    html = "".join([*parts, html[end:]])
+    html = _MATHML.sub(r"\1\2\3", html)
+    return _CODE.sub(lambda code: _SPAN.sub("", code[0]), html)
+
+
+@functools.cache
+def soup_of(page_path: str) -> BeautifulSoup:
+    """A page of the site, to be read and not to be changed."""
+    html = (SITE / page_path).read_text("utf-8")
+    return BeautifulSoup(without_looks(html), "html.parser")
 
 
 @dataclass

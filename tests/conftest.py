@@ -2,6 +2,8 @@
 
 A test with the mark `devices` is run by each of the ways to the losses: on the CPU, and there also
 by the kernels for CUDA in Triton's interpreter; or, with --device cuda, on a CUDA device alone.
+Of cases that are alike a sample is run, and with --cases rest the others: see cases.py. The end of
+a run says what was run by what, what was left to `make audit`, and why a test was skipped.
 """
 
 import os
@@ -14,6 +16,8 @@ import numpy as np
 import pytest
 import torch  # which does not import Triton
 from hypothesis import is_hypothesis_test, settings
+
+from tools import chromium
 
 if find_spec("playwright"):  # which the machine of `make test-gpu` need not have
     from browser import address, browser  # noqa: F401 (the fixtures of the site's tests)
@@ -28,6 +32,8 @@ WAYS = {"cpu": ("cpu", "interpreter"), "cuda": ("cuda",)}
 def pytest_addoption(parser):
     what = "where the tests of all devices are run: on the CPU, or on a CUDA device"
     parser.addoption("--device", choices=tuple(WAYS), default="cpu", help=what)
+    what = "of cases that are alike a sample, the rest of them, or all tests"
+    parser.addoption("--cases", choices=("sample", "rest", "all"), default="sample", help=what)
 
 
 def pytest_configure(config):
@@ -35,6 +41,9 @@ def pytest_configure(config):
         "markers",
         "devices(*ways, reason=...): run the test on each device; if there are ways, by these "
         "alone ('cpu', 'interpreter', 'cuda'), and skip the others if there is a reason",
+    )
+    config.addinivalue_line(
+        "markers", "exhaustive: one of the cases that a sample stands for (--cases rest)"
     )
     if config.getoption("device") == "cpu":
         os.environ["TRITON_INTERPRET"] = "1"  # before Triton is imported
@@ -83,6 +92,25 @@ def way_of_losses(request):
         yield way
 
 
+def pytest_collection_modifyitems(config, items):
+    asked = config.getoption("cases")
+    if asked == "all":
+        return
+    kept, left = [], []
+    for item in items:
+        is_rest = item.get_closest_marker("exhaustive") is not None
+        (kept if is_rest == (asked == "rest") else left).append(item)
+    config.hook.pytest_deselected(items=left)
+    items[:] = kept
+    if asked == "sample" and hasattr(config, "workeroutput"):
+        config.workeroutput["left"] = len(left)
+
+
+def pytest_testnodedown(node, error):
+    """One of the two workers, which have collected the same tests, is done."""
+    node.config.left_to_audit = getattr(node, "workeroutput", {}).get("left", 0)
+
+
 def pytest_itemcollected(item):
     way = getattr(item, "callspec", None) and item.callspec.params.get("way_of_losses")
     if way:
@@ -90,7 +118,20 @@ def pytest_itemcollected(item):
 
 
 def pytest_terminal_summary(terminalreporter, config):
-    """What ran where, if the losses ran: a line for each device."""
+    """What ran where, and what did not."""
+    write = terminalreporter.write_line
+    reports = [report for all_of in terminalreporter.stats.values() for report in all_of]
+    if any("tests/test_site.py" in getattr(report, "nodeid", "") for report in reports):
+        path = chromium.find()
+        write(f"the browser: {chromium.about(path) if path else chromium.ADVICE}")
+    if left := getattr(config, "left_to_audit", 0):
+        write(f"{left} more cases, which are like those that ran, are run by `make audit`")
+    reasons = Counter(
+        str(report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr)
+        for report in terminalreporter.stats.get("skipped", ())
+    )
+    for reason, count in reasons.most_common():
+        write(f"{count} skipped: {reason.removeprefix('Skipped: ')}")
     ran = defaultdict(Counter)
     for outcome in ("passed", "failed", "error", "skipped"):
         for report in terminalreporter.stats.get(outcome, ()):
@@ -105,4 +146,4 @@ def pytest_terminal_summary(terminalreporter, config):
     ):
         counts = ", ".join(f"{count} {outcome}" for outcome, count in ran[way].items())
         if any(ran.values()):
-            terminalreporter.write_line(f"losses on {name}: {counts or f'not run (make {target})'}")
+            write(f"losses on {name}: {counts or f'not run (make {target})'}")

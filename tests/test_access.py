@@ -1,45 +1,35 @@
-"""The site is open to all: a policy that lets in the site alone, pages that are small, in which axe
-finds no fault and which the keyboard reaches, and figures that can be read in both color modes.
+"""The site is open to all: a policy that lets in the site alone, pages that the keyboard reaches,
+and figures that can be read in both color modes.
 
 What was measured is printed: `make test` shows it where a test fails, `pytest -rP` always.
 """
 
 import base64
-import gzip
 import io
 import re
-import threading
 from collections.abc import Iterator
-from functools import cache, partial
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-from book import ROOT, SITE
-from browser import DESKTOP, PAGES, PHONE, QuietHandler, Server, wait_until, watch
+from book import SITE, soup_of
+from browser import CHAPTER, DESKTOP, PAGES, PHONE, faults_by_axe, settle, wait_until, watch
 from bs4 import BeautifulSoup
+from cases import exhaustive
 from PIL import Image
 from playwright.sync_api import Browser, Page
 
 if not (SITE / ".built").exists():
     pytest.fail("there is no built site: run `make book`", pytrace=False)
 
-AUDIT = ROOT / "tools" / "audit"
-PREPARE = (AUDIT / "prepare.js").read_text("utf-8")
-MOST_KILOBYTES = 500
-CHAPTER = "chapters/focal_loss.html"
-# index.html only sends on.
-READ = [page for page in PAGES if page != "index.html"]
-
 
 # The policy
 
 
-def unlike_policy(html: str) -> list[str]:
+def unlike_policy(soup: BeautifulSoup) -> list[str]:
     """What in a page is against the policy, or against there being one before all else."""
-    soup = BeautifulSoup(html, "html.parser")
     found = []
     policy = soup.select_one("head > meta[http-equiv=Content-Security-Policy]")
     if policy is None:
@@ -62,7 +52,7 @@ def unlike_policy(html: str) -> list[str]:
 
 @pytest.mark.parametrize("page_path", PAGES)
 def test_the_policy_is_the_site_alone(page_path: str) -> None:
-    assert unlike_policy((SITE / page_path).read_text("utf-8")) == []
+    assert unlike_policy(soup_of(page_path)) == []
 
 
 GOOD = (
@@ -85,7 +75,7 @@ GOOD = (
     ],
 )
 def test_what_is_against_the_policy_is_found(html: str, count: int) -> None:
-    assert len(unlike_policy(html)) == count
+    assert len(unlike_policy(BeautifulSoup(html, "html.parser"))) == count
 
 
 def test_the_policy_is_kept_also_without_a_server(browser: Browser, address: str) -> None:
@@ -105,94 +95,7 @@ def test_the_policy_is_kept_also_without_a_server(browser: Browser, address: str
             assert [p for p in problems if "Content Security Policy" in p], start
 
 
-# Each page, served compressed as static hosts do: what comes, and what axe says of it
-
-
-class CompressingHandler(QuietHandler):
-    kinds = (".html", ".css", ".js", ".svg", ".json")
-
-    def do_GET(self) -> None:  # noqa: N802 (http.server names it so)
-        file = Path(self.translate_path(self.path))
-        if file.suffix not in self.kinds or not file.is_file():
-            super().do_GET()
-            return
-        content = compressed(file)
-        self.send_response(200)
-        self.send_header("Content-Type", self.guess_type(str(file)))
-        self.send_header("Content-Encoding", "gzip")
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content)
-
-
-@cache
-def compressed(file: Path) -> bytes:
-    return gzip.compress(file.read_bytes(), 6)
-
-
-@pytest.fixture(scope="module")
-def compressed_address() -> Iterator[str]:
-    handler = partial(CompressingHandler, directory=str(SITE))
-    with Server(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}/"
-        server.shutdown()
-
-
-def count_bytes(page: Page) -> list[float]:
-    """What the page transfers from now on, headers included."""
-    transferred: list[float] = []
-    session = page.context.new_cdp_session(page)
-    session.send("Network.enable")
-    session.on("Network.loadingFinished", lambda e: transferred.append(e["encodedDataLength"]))
-    return transferred
-
-
-@cache
-def axe_source() -> str:
-    file = AUDIT / "node_modules" / "axe-core" / "axe.min.js"
-    assert file.is_file(), "axe is not installed: run `make test`, which installs it"
-    return file.read_text("utf-8")
-
-
-def faults_by_axe(page: Page, *rules: str) -> list[str]:
-    """What axe finds in the whole page: also in folds and far from the window, figures loaded."""
-    page.evaluate(f"({PREPARE})()")
-    page.evaluate(axe_source())
-    options = {"resultTypes": ["violations"]} | ({"runOnly": rules} if rules else {})
-    found = page.evaluate(
-        "async options => (await axe.run(options)).violations.flatMap("
-        "({id, nodes}) => nodes.map((node) => `${id}: ${node.target.join(' ')}`))",
-        options,
-    )
-    return list(found)
-
-
-@pytest.mark.parametrize("page_path", READ)
-def test_page_is_small_and_axe_finds_no_fault(
-    browser: Browser, compressed_address: str, page_path: str
-) -> None:
-    """On a desktop in light colors and on a phone in dark ones; `make audit` crosses them all.
-
-    The chapters are made alike: only of one are all rules asked twice, of the others in the dark
-    those of colors.
-    """
-    alike = page_path.startswith("chapters/") and page_path != CHAPTER
-    for size, scheme in ((DESKTOP, "light"), (PHONE, "dark")):
-        rules = ("color-contrast",) if alike and scheme == "dark" else ()
-        with browser.new_context(viewport=size, color_scheme=scheme) as context:
-            page = context.new_page()
-            problems = watch(page, compressed_address)
-            transferred = count_bytes(page)
-            page.goto(compressed_address + page_path, wait_until="networkidle")
-            faults = faults_by_axe(page, *rules)
-            kilobytes = round(sum(transferred) / 1024)
-            print(
-                f"{page_path}, {size['width']} px, {scheme}: {kilobytes} KB, {len(faults)} faults"
-            )
-            assert faults == []
-            assert kilobytes < MOST_KILOBYTES, f"{page_path} transfers {kilobytes} KB"
-            assert transferred and not problems
+# What axe says; test_site.py asks it of every page
 
 
 @pytest.mark.parametrize(
@@ -257,14 +160,17 @@ REACHED = """() => {
 }"""
 
 
-@pytest.mark.parametrize("size", [PHONE, DESKTOP], ids=["phone", "desktop"])
+@pytest.mark.parametrize(
+    "size", [pytest.param(PHONE, id="phone"), pytest.param(DESKTOP, id="desktop", marks=exhaustive)]
+)
 @pytest.mark.parametrize("page_path", ["intro.html", CHAPTER, "search.html?q=gamma"])
 def test_tab_reaches_everything_and_is_seen(
     browser: Browser, address: str, page_path: str, size: dict[str, int]
 ) -> None:
     with browser.new_context(viewport=size, reduced_motion="reduce") as context:
         page = context.new_page()
-        page.goto(address + page_path, wait_until="networkidle")
+        page.goto(address + page_path)
+        settle(page)
         for explorer in page.locator(".explorer").all():  # it moves once it is near the window
             explorer.scroll_into_view_if_needed()
             explorer.locator("[role=slider]").first.wait_for()
@@ -282,7 +188,8 @@ def keyed(browser: Browser, address: str) -> Iterator[Page]:
     """A chapter on a desktop, touched with the keyboard alone."""
     with browser.new_context(viewport=DESKTOP, color_scheme="light") as context:
         page = context.new_page()
-        page.goto(address + CHAPTER, wait_until="networkidle")
+        page.goto(address + CHAPTER)
+        settle(page)
         yield page
 
 
@@ -343,7 +250,8 @@ def test_a_fold_and_a_citation_are_opened_by_keys(keyed: Page) -> None:
 def test_a_sidebar_is_opened_by_keys_on_a_phone(browser: Browser, address: str, side: str) -> None:
     with browser.new_context(viewport=PHONE) as context:
         page = context.new_page()
-        page.goto(address + CHAPTER, wait_until="networkidle")
+        page.goto(address + CHAPTER)
+        settle(page)
         tab_to(page, f".{side}-toggle")
         page.keyboard.press("Enter")
         assert page.locator(f"#pst-{side}-sidebar-modal").is_visible()
@@ -356,7 +264,8 @@ def test_a_sidebar_is_opened_by_keys_on_a_phone(browser: Browser, address: str, 
 def test_what_is_wide_is_scrolled_by_keys(browser: Browser, address: str) -> None:
     with browser.new_context(viewport=PHONE) as context:
         page = context.new_page()
-        page.goto(address + CHAPTER, wait_until="networkidle")
+        page.goto(address + CHAPTER)
+        settle(page)
         tab_to(page, "pre, .formula, .output, .pst-scrollable-table-container")
         page.keyboard.press("ArrowRight")
         page.wait_for_timeout(400)
@@ -447,7 +356,8 @@ def test_the_figures_can_be_read(browser: Browser, address: str, scheme: str) ->
     colors = ["#ffffff", *sorted(words | lines)]
     with browser.new_context(viewport=DESKTOP, color_scheme=scheme) as context:
         page = context.new_page()
-        page.goto(address + CHAPTER, wait_until="networkidle")
+        page.goto(address + CHAPTER)
+        settle(page)
         ground, *shown = seen_colors(page, colors)
         page_ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
     assert re.findall(r"\d+", page_ground)[:3] == [str(c) for c in ground], "a card, not the page"

@@ -10,11 +10,16 @@ import numpy as np
 import pytest
 import torch
 from accuracy import DTYPES, GAMMAS, HALF, HARD, LOSSES, PATHS, Path, batches, measured
+from cases import exhaustive
 
 figures = cache(lambda path, loss, dtype: measured(PATHS[path], loss, dtype))
 
+# Paths that differ in who runs the same code: of these the type of most users is the sample.
+SLOW = ("torch, compiled", "torch, Triton interpreter")
 CASES = [
-    (name, loss, dtype, measure)
+    pytest.param(
+        name, loss, dtype, measure, marks=[exhaustive] * (name in SLOW and dtype != "float32")
+    )
     for (name, path), loss, dtype in product(PATHS.items(), LOSSES, DTYPES)
     for measure in path.measures
     if loss in path.losses and dtype in path.dtypes and (measure != "second" or loss in HARD)

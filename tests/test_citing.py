@@ -6,9 +6,8 @@ import re
 import pytest
 import yaml
 from anchors import listed_anchors
-from book import ROOT, SITE
-from browser import CHAPTER_PAGES, DESKTOP, wait_until, watch
-from bs4 import BeautifulSoup
+from book import ROOT, soup_of
+from browser import CHAPTER_PAGES, DESKTOP, SOME_CHAPTERS, settle, wait_until, watch
 from playwright.sync_api import Browser, Page, expect
 from pybtex.database import parse_string
 
@@ -37,7 +36,8 @@ def test_a_result_is_cited(
         context.grant_permissions(["clipboard-read", "clipboard-write"])
         page = context.new_page()
         problems = watch(page, address)
-        page.goto(address + page_path, wait_until="networkidle")  # nothing moves
+        page.goto(address + page_path)
+        settle(page)  # nothing moves
         link, button = f"{place} {part} a.headerlink", f"{place} {part} .cite-button"
         if place.startswith("#eq"):
             link, button = f"{place} a.headerlink", f"{place} .cite-button"
@@ -81,7 +81,7 @@ def test_a_result_is_cited(
         assert not problems
 
 
-@pytest.mark.parametrize("page_path", CHAPTER_PAGES)
+@pytest.mark.parametrize("page_path", SOME_CHAPTERS)
 def test_every_result_has_a_button_and_a_published_address(
     browser: Browser, address: str, page_path: str
 ) -> None:
@@ -148,7 +148,7 @@ def test_a_permalink_needs_no_script(browser: Browser, address: str) -> None:
 
 @pytest.mark.parametrize("page_path", ["intro.html", *CHAPTER_PAGES, "results.html"])
 def test_reference_managers_find_the_facts(page_path: str) -> None:
-    soup = BeautifulSoup((SITE / page_path).read_text("utf-8"), "html.parser")
+    soup = soup_of(page_path)
     tags = {
         str(tag["name"]): str(tag["content"])
         for tag in soup.find_all("meta", attrs={"name": re.compile("^citation_")})

@@ -16,7 +16,18 @@ from urllib.parse import parse_qs, urlsplit
 import numpy as np
 import pytest
 from book import SITE
-from browser import DESKTOP, PAGES, PHONE, QuietHandler, wait_until, watch
+from browser import (
+    DESKTOP,
+    LOOKS,
+    PAGES,
+    PHONE,
+    TOUCH,
+    QuietHandler,
+    each_look,
+    settle,
+    wait_until,
+    watch,
+)
 from bs4 import BeautifulSoup
 from focal_theme import explorer
 from playwright.sync_api import Browser, BrowserContext, Locator, Page
@@ -441,12 +452,10 @@ def test_an_address_sets_it(
 
 
 @each_with_explorer
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("size", [PHONE, DESKTOP], ids=["phone", "desktop"])
-def test_explorers_on_a_page(
-    browser: Browser, address: str, page_path: str, size: dict[str, int], scheme: str
-) -> None:
-    with browser.new_context(viewport=size, color_scheme=scheme) as context:
+@each_look
+def test_explorers_on_a_page(browser: Browser, address: str, page_path: str, look: str) -> None:
+    device, scheme = LOOKS[look]
+    with browser.new_context(**device, color_scheme=scheme) as context:
         page = context.new_page()
         problems = watch(page, address)
         page.goto(address + page_path)
@@ -466,7 +475,7 @@ def test_explorers_on_a_page(
             for control in explorer.locator("input").all():
                 label = page.locator(f"label[for='{control.get_attribute('id')}']")
                 assert label.inner_text().strip()
-            if size == PHONE:
+            if device == TOUCH:
                 lefts = {
                     round(box["x"])
                     for panel in explorer.locator("[data-part]").all()
@@ -574,11 +583,12 @@ def test_in_print_there_is_the_figure(context: BrowserContext, strict: str) -> N
 
 
 def test_the_library_comes_when_the_explorer_is_near(browser: Browser, strict: str) -> None:
-    with browser.new_context(viewport=PHONE) as context:
+    with browser.new_context(viewport={"width": 390, "height": 500}) as context:
         page = context.new_page()
         asked: list[str] = []
         page.on("request", lambda request: asked.append(request.url))
-        page.goto(strict + LANDING, wait_until="networkidle")
+        page.goto(strict + LANDING)
+        settle(page)
         assert not [url for url in asked if "jsxgraph" in url]
         page.locator(".explorer").scroll_into_view_if_needed()
         page.locator(".explorer-moves").wait_for()

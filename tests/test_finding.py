@@ -1,7 +1,6 @@
 """How a place in the book is found: the search for symbols, terms and results; the glossary; what a
 shared link shows; the map of the site and the page for addresses that lead nowhere."""
 
-import functools
 import json
 import os
 import re
@@ -14,7 +13,7 @@ from urllib.parse import quote
 from xml.etree import ElementTree
 
 import pytest
-from book import ROOT, SITE, chapter_names, toc_files
+from book import ROOT, SITE, chapter_names, soup_of, toc_files
 from browser import DESKTOP, PAGES, PHONE, wait_until, watch
 from bs4 import BeautifulSoup, Tag
 from focal_theme.finding import NO_DOCUMENTS, PICTURE, PICTURE_SIZE, absolute, site_map
@@ -47,11 +46,6 @@ QUERIES = {
     "The family of powers": "prop-power-family",
     "prop-ratio": "prop-ratio",
 }
-
-
-@functools.cache
-def soup_of(page_path: str) -> BeautifulSoup:
-    return BeautifulSoup((SITE / page_path).read_text("utf-8"), "html.parser")
 
 
 def search(page: Page, address: str, query: str) -> None:

@@ -15,7 +15,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from book import ROOT, SITE
+from book import ROOT, SITE, soup_of
 from bs4 import BeautifulSoup
 
 PDF = ROOT / "_build" / "pdf" / "focal-notes.pdf"
@@ -77,11 +77,6 @@ def text_as_set(reader: Any) -> str:
 @pytest.fixture(scope="module")
 def text(text_as_set: str) -> str:
     return squeezed(text_as_set)
-
-
-@functools.cache
-def soup_of(page: str) -> BeautifulSoup:
-    return BeautifulSoup((SITE / page).read_text("utf-8"), "html.parser")
 
 
 def site_pages() -> list[str]:

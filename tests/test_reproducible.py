@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from book import ROOT, SITE
+from cases import exhaustive
 
 NOT_SOURCES = shutil.ignore_patterns(
     ".git", ".venv", "_build", "build", "node_modules", "__pycache__", ".*_cache", ".hypothesis"
@@ -53,6 +54,7 @@ def differences(one: Path, other: Path) -> list[str]:
     return sorted(only + unlike)
 
 
+@exhaustive
 def test_a_second_build_gives_the_same_site(tmp_path: Path) -> None:
     """In another folder, in another order, with other hashes, in another time zone."""
     copy = tmp_path / "elsewhere" / "book"

@@ -1,7 +1,6 @@
 """What teachers need: the page of all exercises, the folds and their control, and the page of ready
 sequences, whose links, settings and commands must work."""
 
-import functools
 import re
 from urllib.parse import parse_qsl, urlsplit
 
@@ -9,9 +8,9 @@ import pytest
 import torch
 import yaml
 from anchors import listed_anchors
-from book import ROOT, SITE, chapter_names
-from browser import CHAPTER_PAGES, DESKTOP, PAGES, PHONE, wait_until, watch
-from bs4 import BeautifulSoup, Tag
+from book import ROOT, chapter_names, soup_of
+from browser import CHAPTER_PAGES, DESKTOP, PAGES, PHONE, SOME_CHAPTERS, wait_until, watch
+from bs4 import Tag
 from focal_theme.teaching import DIFFICULTIES, LIST, exercises, need
 from playwright.sync_api import Browser, Page
 
@@ -19,11 +18,6 @@ import focal_lib.torch
 
 ASKED = yaml.safe_load(LIST.read_text("utf-8"))
 TEACH = (ROOT / "teach.md").read_text("utf-8")
-
-
-@functools.cache
-def soup_of(page_path: str) -> BeautifulSoup:
-    return BeautifulSoup((SITE / page_path).read_text("utf-8"), "html.parser")
 
 
 # The exercises
@@ -77,7 +71,7 @@ def opened(page: Page, which: str) -> list[bool]:
     return page.locator(f"details.fold{which}").evaluate_all("all => all.map(e => e.open)")
 
 
-@pytest.mark.parametrize("page_path", CHAPTER_PAGES)
+@pytest.mark.parametrize("page_path", SOME_CHAPTERS)
 def test_all_proofs_are_unfolded_and_folded_by_keyboard(
     browser: Browser, address: str, page_path: str
 ) -> None:
@@ -110,7 +104,7 @@ SEEN = """() => [...document.querySelectorAll(".fold-content")].filter(e =>
 
 
 @pytest.mark.parametrize("javascript", [True, False])
-@pytest.mark.parametrize("page_path", CHAPTER_PAGES)
+@pytest.mark.parametrize("page_path", SOME_CHAPTERS)
 def test_in_print_all_is_unfolded(
     browser: Browser, address: str, page_path: str, javascript: bool
 ) -> None:

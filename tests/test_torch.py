@@ -18,6 +18,7 @@ import pytest
 import torch
 import torch._dynamo.testing
 import torch.utils.checkpoint
+from cases import sampled
 from hypothesis import given
 from hypothesis import strategies as st
 from torch.autograd import grad, gradcheck, gradgradcheck
@@ -589,12 +590,13 @@ def loss(request, way_of_losses):
 
 
 LOSSES = pytest.mark.parametrize("loss", range(6), indirect=True)
+SOME_LOSSES = pytest.mark.parametrize("loss", sampled(range(6), 1, 2, 5), indirect=True)
 WHOLE = pytest.mark.skipif(
     torch.__version__ < "2.13", reason="an older torch compiles the losses in parts alone"
 )
 
 
-@LOSSES
+@SOME_LOSSES
 def test_compiled_in_parts(loss):
     torch._dynamo.reset()
     compiled = torch.compile(loss, backend="aot_eager")
@@ -604,7 +606,7 @@ def test_compiled_in_parts(loss):
 
 
 @WHOLE
-@LOSSES
+@SOME_LOSSES
 def test_compiled_whole(loss):
     """One graph, and one more for all other gammas (with torch's own backend: no C++ compiler)."""
     torch._dynamo.reset()
@@ -619,7 +621,7 @@ def test_compiled_whole(loss):
 
 
 @WHOLE
-@LOSSES
+@SOME_LOSSES
 def test_exported(loss):
     class Model(torch.nn.Module):
         def forward(self, x):
@@ -642,7 +644,7 @@ def test_exported_modules_take_any_batch():
 
 
 @WHOLE
-@LOSSES
+@SOME_LOSSES
 def test_compiled_transforms_are_right_or_refused(loss):
     """torch's compiler would give 0 for some of them, or a result without a gradient."""
     x = rand(5, 3)

@@ -9,6 +9,7 @@ from focal_theme import (
     explorer,
     finding,
     folds,
+    fonts,
     formulas,
     library,
     notebooks,
@@ -23,6 +24,7 @@ from focal_theme import (
 def setup(app: Sphinx) -> dict[str, Any]:
     for module in (
         formulas,
+        fonts,
         folds,
         library,
         results,

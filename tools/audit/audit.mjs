@@ -69,9 +69,7 @@ const longest = pages.filter((name) => name.startsWith("chapters/"))
   .reduce((a, b) => (statSync(join(site, a)).size < statSync(join(site, b)).size ? b : a));
 
 const browser = await puppeteer.launch({
-  executablePath: process.env.CHROMIUM || ["chromium", "chromium-browser", "google-chrome"]
-    .flatMap((name) => process.env.PATH.split(":").map((folder) => join(folder, name)))
-    .find(existsSync),
+  executablePath: process.env.CHROMIUM,
   args: ["--no-sandbox", "--disable-quic", "--disable-background-networking", "--disable-component-update"],
   protocolTimeout: 600_000,
 });

@@ -1,0 +1,45 @@
+"""The site's own fonts, so that a page looks the same wherever it is read: Source Sans for text and
+Source Code for code, from npm's Fontsource packages, under the SIL Open Font License."""
+
+import re
+import shutil
+from pathlib import Path
+
+from sphinx.application import Sphinx
+from sphinx.errors import ExtensionError
+
+FONTSOURCE = Path(__file__).resolve().parent.parent / "node_modules" / "@fontsource-variable"
+STYLES = {  # the stylesheets of each package: the upright letters, and the slanted ones
+    "source-sans-3": ("wght.css", "wght-italic.css"),
+    "source-code-pro": ("wght.css", "wght-italic.css"),
+}
+# The alphabets of the book. A browser asks for those alone whose letters a page has.
+ALPHABETS = ("latin", "latin-ext", "greek")
+
+FACE = re.compile(r"(@font-face \{[^}]*url\(\./files/([^)]+\.woff2)\)[^}]*\})")
+
+
+def add_fonts(app: Sphinx) -> None:
+    if app.builder.format != "html":
+        return
+    if not FONTSOURCE.is_dir():
+        raise ExtensionError("The fonts are not installed: run `make book`, which installs them")
+    static = Path(app.doctreedir) / "fonts_static"
+    shutil.rmtree(static, ignore_errors=True)
+    (static / "fonts").mkdir(parents=True)
+    faces = []
+    for package, styles in STYLES.items():
+        wanted = re.compile(rf"{package}-(?:{'|'.join(ALPHABETS)})-wght-\w+\.woff2")
+        for style in styles:
+            for face, file in FACE.findall((FONTSOURCE / package / style).read_text("utf-8")):
+                if wanted.fullmatch(file):
+                    faces.append(face.replace("./files/", ""))
+                    shutil.copyfile(FONTSOURCE / package / "files" / file, static / "fonts" / file)
+        shutil.copyfile(FONTSOURCE / package / "LICENSE", static / "fonts" / f"{package}.LICENSE")
+    (static / "fonts" / "fonts.css").write_text("\n".join(faces), "utf-8")
+    app.config.html_static_path.append(str(static))
+    app.add_css_file("fonts/fonts.css")
+
+
+def setup(app: Sphinx) -> None:
+    app.connect("builder-inited", add_fonts)
