@@ -47,7 +47,7 @@ OLDEST_NOTEBOOKS := $(filter-out chapters/gpu.ipynb,$(NOTEBOOKS))
 # What the examined libraries ask for and their focal losses do without, besides torch, which is in torch.txt.
 NOT_EXAMINED := torch tensorflow xgboost accelerate opencv-python
 
-.PHONY: help book pdf serve test audit site-audit test-newest test-oldest test-gpu accuracy bench bench-gpu experiments conformance notebooks notebooks-alone lint anchors lock clean
+.PHONY: help book pdf serve test audit test-rest site-audit test-newest test-oldest test-gpu accuracy bench bench-gpu experiments conformance notebooks notebooks-alone lint anchors lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -70,10 +70,13 @@ test: .venv/.test $(SITE)/.built ## Run every test, every notebook, and check th
 	@$(BIN)/python -m pytest -n 2 --dist loadscope --doctest-modules $(NBVAL) --nbval-current-env \
 	  tests focal_lib $(NOTEBOOKS)
 
-audit: pdf site-audit ## Make the PDF and test it, and examine the site
-	@CI_PDF=1 $(BIN)/python -m pytest -q tests/test_pdf.py
+audit: pdf site-audit ## Make the PDF and test it, examine the site, and run the cases that `make test` leaves
+	@CI_PDF=1 $(MAKE) --no-print-directory test-rest
 
-site-audit: .venv/.audit $(SITE)/.built ## Examine the site with Lighthouse, axe and pa11y; PARTS="axe pa11y" for some
+test-rest: .venv/.test $(SITE)/.built ## Run the cases for which others stand in `make test`, and those of the PDF
+	@$(BIN)/python -m pytest -n 2 --dist worksteal --cases rest $(ARGS) tests
+
+site-audit: .venv/.audit $(SITE)/.built ## Examine the site with Lighthouse and pa11y; PARTS=pa11y for one
 	@CHROMIUM="$$($(BIN)/python tools/chromium.py)" $(NODE) tools/audit/audit.mjs $(SITE) $(PARTS)
 
 # The tree is copied, and the lock is refreshed in the copy: nothing is changed here. The notebooks run,

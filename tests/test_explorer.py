@@ -583,7 +583,7 @@ def test_in_print_there_is_the_figure(context: BrowserContext, strict: str) -> N
 
 
 def test_the_library_comes_when_the_explorer_is_near(browser: Browser, strict: str) -> None:
-    with browser.new_context(viewport={"width": 390, "height": 500}) as context:
+    with browser.new_context(viewport=PHONE) as context:
         page = context.new_page()
         asked: list[str] = []
         page.on("request", lambda request: asked.append(request.url))

@@ -16,6 +16,21 @@ STYLES = {  # the stylesheets of each package: the upright letters, and the slan
 # The alphabets of the book. A browser asks for those alone whose letters a page has.
 ALPHABETS = ("latin", "latin-ext", "greek")
 
+# What stands in until Source Sans has come, as wide as that, so that the text does not move then.
+# The sizes are the ratios of the widths of the book's text in each, as fontTools gives them.
+STAND_INS = """
+@font-face {
+  font-family: "Source Sans stand-in";
+  src: local("Roboto"), local("Arial"), local("Liberation Sans");
+  size-adjust: 93.9%;
+}
+@font-face {
+  font-family: "Source Sans stand-in, wide";
+  src: local("Open Sans Regular"), local("Open Sans");
+  size-adjust: 89.5%;
+}
+"""
+
 FACE = re.compile(r"(@font-face \{[^}]*url\(\./files/([^)]+\.woff2)\)[^}]*\})")
 
 
@@ -36,7 +51,7 @@ def add_fonts(app: Sphinx) -> None:
                     faces.append(face.replace("./files/", ""))
                     shutil.copyfile(FONTSOURCE / package / "files" / file, static / "fonts" / file)
         shutil.copyfile(FONTSOURCE / package / "LICENSE", static / "fonts" / f"{package}.LICENSE")
-    (static / "fonts" / "fonts.css").write_text("\n".join(faces), "utf-8")
+    (static / "fonts" / "fonts.css").write_text("\n".join([*faces, STAND_INS]), "utf-8")
     app.config.html_static_path.append(str(static))
     app.add_css_file("fonts/fonts.css")
 

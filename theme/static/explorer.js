@@ -478,7 +478,7 @@
         if (!entries.some((entry) => entry.isIntersecting)) return;
         near.disconnect();
         loadLibrary().then(() => this.live(), () => { /* the figures stay */ });
-      }, { rootMargin: "200px" });
+      }, { rootMargin: "100px" });
       near.observe(element);
     }
 
