@@ -98,7 +98,7 @@ def test_search_finds_a_term(browser: Browser, address: str) -> None:
         page = context.new_page()
         problems = watch(page, address)
         page.goto(address + "search.html?q=entropy")
-        page.wait_for_selector("#search-results a")
+        page.wait_for_selector("#found-text a")
         assert not problems
 
 

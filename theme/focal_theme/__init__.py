@@ -10,6 +10,7 @@ from focal_theme import (
     finding,
     folds,
     formulas,
+    fulltext,
     library,
     notebooks,
     pages,
@@ -32,6 +33,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
         citing,
         teaching,
         finding,
+        fulltext,
         printed,
         policy,
     ):
