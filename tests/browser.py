@@ -137,11 +137,13 @@ def wait_until(page: Page, expression: str, argument: Any = None, seconds: float
 
 
 SETTLED = """() => document.readyState === "complete" && document.fonts.status === "loaded"
-  && [...document.images].every((image) => image.complete)"""
+  && [...document.images].every((image) => image.complete)
+  && (!new URLSearchParams(location.search).get("q")
+    || document.querySelector(".found-count").textContent !== "")"""
 
 
 def settle(page: Page) -> None:
-    """Wait until all has come that a page asks for of itself: its scripts, fonts and figures.
+    """Wait until all has come that a page asks for of itself: scripts, fonts, figures, an answer.
 
     It is sooner than "networkidle", which waits for half a second in which nothing is asked for.
     """

@@ -1,6 +1,8 @@
-"""How a place in the book is found: the search for symbols, terms and results; the glossary; what a
-shared link shows; the map of the site and the page for addresses that lead nowhere."""
+"""How a place in the book is found: the search, for symbols, terms and results and of the text; the
+glossary; what a shared link shows; the map of the site and the page for addresses that lead
+nowhere."""
 
+import functools
 import json
 import os
 import re
@@ -17,6 +19,7 @@ from book import ROOT, SITE, chapter_names, soup_of, toc_files
 from browser import DESKTOP, PAGES, PHONE, wait_until, watch
 from bs4 import BeautifulSoup, Tag
 from focal_theme.finding import NO_DOCUMENTS, PICTURE, PICTURE_SIZE, absolute, site_map
+from focal_theme.fulltext import LONGEST_FORMULA, places, typed
 from focal_theme.results import Chapter
 from playwright.sync_api import Browser, Page
 
@@ -48,6 +51,38 @@ QUERIES = {
 }
 
 
+# What a reader asks, and the places that answer it: one of them is among the first three
+QUESTIONS = {
+    "should I use focal loss": ("boosting.html#does-it-help", "boosting.html#the-answer"),
+    "choose gamma": ("dense_detection.html#focusing", "focal_loss.html#ex-choose-gamma"),
+    "initialize bias": ("focal_lib.weights.prior_logit", "cross_entropy.html#ex-fit-bias"),
+    "how do I set alpha": ("dense_detection.html#focusing", "#weighting-the-classes"),
+    "is the score a probability": (
+        "focal_loss.html#what-a-score-means",
+        "calibration.html#right-decisions-wrong-probabilities",
+    ),
+    "NaN loss": ("floating_point.html#how-the-gradient-becomes-nan",),
+    "focal loss xgboost": ("chapters/boosting.html", "boosting.html#in-the-three-libraries"),
+    "ignore index": ("multiclass.html#def-mean", "torch.softmax_focal_loss"),
+    "class imbalance": ("glossary.html#term-imbalance", "chapters/dense_detection.html"),
+    "label smoothing": ("relatives.html#label-smoothing-on-top-of-focal-loss",),
+    "why is my loss zero": (
+        "field_guide.html#the-loss-or-the-logit-for-the-probability",
+        "field_guide.html#a-softmax-of-one",
+    ),
+    "calibraton": ("calibration.html#measuring-calibration", "calibration.html#def-calibrated"),
+    "hard negative mining": ("dense_detection.html#what-people-try-instead",),
+}
+
+# Words of one family, which find the same
+FAMILIES = (
+    ("initialize bias", "initialise the biases", "initial bias"),
+    ("choose gamma", "choosing γ", "choice of \\gamma", "how do I set gamma?"),
+    ("calibrate", "calibration", "Calibrated"),
+    ("weighting classes", "weighted class", "weights for a class"),
+)
+
+
 def search(page: Page, address: str, query: str) -> None:
     page.goto(f"{address}search.html?q={quote(query)}")
     wait_until(page, "document.querySelector('.found-count').textContent")
@@ -67,45 +102,127 @@ def test_a_query_finds_its_place_first(desk: Page, address: str, query: str, pla
     desk.goto("about:blank")
     problems = watch(desk, address)
     search(desk, address, query)
-    first = desk.locator(".found-list > li").first
-    assert str(first.locator("a").first.get_attribute("href")).endswith(place)
+    rows = desk.locator("#found li")
+    assert str(rows.first.locator("a").first.get_attribute("href")).endswith(place)
     assert desk.get_by_role("heading", name="Symbols, terms and results").is_visible()
-    count = desk.locator(".found-list > li").count()
-    assert re.match(
-        rf"{count} found|The first {count} of \d+", desk.get_by_role("status").inner_text()
-    )
+    assert desk.locator("#found ol").get_attribute("role") == "list"
+    while (more := desk.locator("#found button")).is_visible():
+        more.click()
+    plural = "symbols, terms or results" if rows.count() > 1 else "symbol, term or result"
+    status = desk.get_by_role("status").inner_text()
+    assert status.startswith(f"{rows.count()} {plural} ") and f"found for “{query}”" in status
     assert not problems
 
 
-@pytest.mark.parametrize(("letter", "name"), [("γ", "gamma"), ("φ", "phi"), ("Δ", "delta")])
-def test_sphinx_is_asked_for_the_name_of_a_letter(
-    desk: Page, address: str, letter: str, name: str
+def addresses(page: Page) -> list[str]:
+    """Of the places in the text, in order."""
+    links = page.locator("#found-text li > a").all()
+    return [str(link.get_attribute("href")) for link in links]
+
+
+@pytest.mark.parametrize(("question", "answers"), QUESTIONS.items())
+def test_a_question_is_answered_on_the_first_screen(
+    browser: Browser, address: str, question: str, answers: tuple[str, ...]
 ) -> None:
-    """Its index has no Greek letters. What stands in the field stays what was typed."""
+    """Of a phone, with words around what is asked for."""
+    with browser.new_context(viewport=PHONE, has_touch=True) as context:
+        page = context.new_page()
+        problems = watch(page, address)
+        search(page, address, question)
+        rows = page.locator("#found-text li, #found li").all()
+        right = [
+            r for r in rows if str(r.locator("a").first.get_attribute("href")).endswith(answers)
+        ]
+        assert right, addresses(page)[:3]
+        box = right[0].bounding_box()
+        assert box and box["y"] + 60 < PHONE["height"], addresses(page)[:3]
+        assert addresses(page)[:3] != [] and not problems
+        for row in page.locator("#found-text li").all():
+            words = row.locator(".found-body").inner_text()
+            assert 20 < len(words) < 230 and "\\" not in words, words
+        marked = page.locator("#found-text li:first-child mark").all_inner_texts()
+        assert marked and all(len(mark) < 20 for mark in marked)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_words_of_a_family_find_the_same(
+    desk: Page, address: str, family: tuple[str, ...]
+) -> None:
     found = []
-    for query in (letter, name):
+    for query in family:
         search(desk, address, query)
-        wait_until(
-            desk, "document.querySelector('.search-summary').textContent.includes('finished')"
-        )
-        found.append(
-            desk.locator("#search-results li > a").evaluate_all("all => all.map(a => a.pathname)")
-        )
-        assert desk.locator(".bd-search-container input").input_value() == query
-    assert found[0] == found[1] and len(found[0]) > 1
+        # A term that is shown by its name above is not repeated below.
+        found.append([one for one in addresses(desk) if "glossary" not in one][:10])
+    assert len(found[0]) > 2 and all(one == found[0] for one in found)
+
+
+def test_the_places_stand_around_the_words(desk: Page, address: str) -> None:
+    """A phrase leads to its sentence; the mark is on its words, whatever their ending."""
+    search(desk, address, "online hard example mining")
+    first = desk.locator("#found-text li").first
+    assert "online hard example mining" in first.locator(".found-body").inner_text()
+    assert first.locator("mark").all_inner_texts()[:4] == ["online", "hard", "example", "mining"]
+    assert first.locator(".found-page").inner_text() == "6. Dense detection"
+    first.locator("a").click()
+    assert desk.url.endswith("chapters/dense_detection.html#what-people-try-instead")
+
+
+def test_a_word_that_is_not_in_the_book_is_said(desk: Page, address: str) -> None:
+    search(desk, address, "calibraton xyzzy")
+    status = desk.get_by_role("status").inner_text()
+    assert "The text does not have “calibraton”, but “calibration”." in status
+    assert "The text does not have “xyzzy”." in status and addresses(desk)
+    search(desk, address, "calibration")
+    assert "does not have" not in desk.get_by_role("status").inner_text()
+
+
+def test_names_of_objects_are_words(desk: Page, address: str) -> None:
+    """Not what every object of JavaScript has."""
+    for query in ("constructor", "toString of __proto__"):
+        search(desk, address, query)
+        assert f"found for “{query}”" in desk.get_by_role("status").inner_text()
+
+
+def test_more_is_shown_for_a_key(desk: Page, address: str) -> None:
+    search(desk, address, "focal loss")
+    rows, more = desk.locator("#found-text li"), desk.locator("#found-text button")
+    assert rows.count() == 15 and more.inner_text() == "Show 15 more"
+    more.focus()
+    desk.keyboard.press("Enter")
+    assert rows.count() == 30
+    assert desk.evaluate(
+        "document.activeElement === document.querySelectorAll('#found-text li > a')[15]"
+    )
+    while more.is_visible():
+        more.click()
+    assert f"and {rows.count()} places in the text" in desk.get_by_role("status").inner_text()
+
+
+def test_the_search_works_from_a_folder(desk: Page) -> None:
+    desk.goto(f"{(SITE / 'search.html').as_uri()}?q=gamma")
+    wait_until(desk, "document.querySelector('.found-count').textContent")
+    assert len(addresses(desk)) == 15
+
+
+def test_a_search_that_does_not_load_is_said(browser: Browser, address: str) -> None:
+    with browser.new_context(viewport=DESKTOP) as context:
+        page = context.new_page()
+        page.route("**/find_places.js", lambda route: route.abort())
+        search(page, address, "gamma")
+        assert page.get_by_role("status").inner_text() == "The search could not be loaded."
 
 
 def test_a_number_finds_its_result(desk: Page, address: str) -> None:
     row = soup_of("results.html").select("table.results tbody tr")[20]
     [link] = row.find_all("td")[0].find_all("a")
     search(desk, address, link.get_text().lower())
-    first = desk.locator(".found-list > li a").first
+    first = desk.locator("#found li a").first
     assert first.get_attribute("href") == link["href"]
 
 
 def test_a_symbol_is_set_and_said_where_it_is_defined(desk: Page, address: str) -> None:
     search(desk, address, "gamma")
-    row = desk.locator(".found-list > li").first
+    row = desk.locator("#found li").first
     assert row.locator(".found-name .katex-html").is_visible()
     assert row.locator(".found-name math").count() == 1  # for screen readers
     assert "the focusing parameter" in row.locator(".found-body").inner_text()
@@ -115,13 +232,22 @@ def test_a_symbol_is_set_and_said_where_it_is_defined(desk: Page, address: str) 
     assert desk.url.endswith("chapters/focal_loss.html#def-focal-loss")
 
 
-def test_what_is_in_no_list_is_said_so(desk: Page, address: str) -> None:
-    for query in ("xyzzy", "???", "<img src=x onerror=document.title='bad'>"):
+def test_what_is_nowhere_is_said_so(desk: Page, address: str) -> None:
+    for query in ("xyzzy", "???", "how do I", "<img src=x onerror=document.title='bad'>"):
         search(desk, address, query)
-        assert f"called “{query}”" in desk.get_by_role("status").inner_text()
+        status = desk.get_by_role("status").inner_text()
+        assert f"found for “{query}”." in status
         assert not desk.locator("#found-heading").is_visible()
-        assert desk.locator(".found-list > li, #found img").count() == 0
+        assert desk.locator("#found li, main img").count() == 0
         assert desk.title() != "bad"
+        if "<" not in query:
+            assert status.startswith("Nothing") and desk.locator(".found-list > li").count() == 0
+
+
+def test_a_question_about_a_symbol_finds_it(desk: Page, address: str) -> None:
+    search(desk, address, "what is gamma?")
+    first = desk.locator("#found li a").first
+    assert str(first.get_attribute("href")).endswith("def-focal-loss")
 
 
 def test_without_a_query_the_field_waits(desk: Page, address: str) -> None:
@@ -152,7 +278,7 @@ def test_the_list_fits_a_phone(browser: Browser, address: str, scheme: str) -> N
         page = context.new_page()
         for query in ("softmax", "h", "gamma"):
             search(page, address, query)
-            assert page.locator(".found-list > li").count() > 3 or query == "h"
+            assert page.locator("#found li").count() > 3 or query == "h"
             assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
         ink, ground = page.evaluate(
             """() => [getComputedStyle(document.querySelector(".found-name")).color,
@@ -184,18 +310,108 @@ def test_everything_can_be_found() -> None:
     assert len(script.encode()) < 400_000
 
 
-def test_the_list_is_loaded_for_a_query_alone(desk: Page, address: str) -> None:
-    """And a query loads no chapters, as Sphinx does for its summaries."""
+@functools.cache
+def searched() -> tuple[list[list[str]], list[tuple[int, str, str, str]]]:
+    script = (SITE / "_static" / "find_places.js").read_text("utf-8")
+    data = json.loads(script.removeprefix("focalPlaces = ").removesuffix(";\n"))
+    return data["pages"], data["places"]
+
+
+def test_the_whole_text_is_searched() -> None:
+    pages, found = searched()
+    assert {page for page, _ in pages} == {*DOCUMENTS}
+    by_page: dict[str, set[str]] = {page: set() for page in DOCUMENTS}
+    for number, anchor, heading, text in found:
+        page = pages[number][0]
+        assert heading and text, (page, anchor)
+        assert not anchor or soup_of(page).find(id=anchor), (page, anchor)
+        assert not re.search(r"\\[a-z]{2}|import numpy|Link to this|Show code", text), text
+        by_page[page].add(anchor)
+    for name in chapter_names():
+        page = f"chapters/{name}.html"
+        labels = {*Chapter(ROOT / "chapters" / f"{name}.ipynb").results}
+        labels |= {str(e["id"]) for e in soup_of(page).select(".exercise.admonition[id]")}
+        labels |= {
+            str(section["id"])
+            for section in soup_of(page).select("section[id]")
+            if section.select(":scope > p") and section.find("h1", recursive=False) is None
+        }
+        assert labels <= by_page[page], page
+    functions = {str(name["id"]) for name in soup_of("reference.html").select("dt.sig[id]")}
+    assert functions <= by_page["reference.html"]
+    terms = {str(term["id"]) for term in soup_of("glossary.html").select("dl.glossary > dt")}
+    assert terms <= by_page["glossary.html"]
+
+
+def test_proofs_and_solutions_are_searched_with_what_they_belong_to() -> None:
+    text = {anchor: text for _, anchor, _, text in searched()[1]}
+    assert "keeps every such comparison, ties included" in text["prop-detection-ranks"]
+    assert "At the second hit the best precision" in text["ex-detection-ap"]
+
+
+def mathml(content: str) -> str:
+    return (
+        f'<math xmlns="http://www.w3.org/1998/Math/MathML"><semantics><mrow>{content}</mrow>'
+        "<annotation>its TeX</annotation></semantics></math>"
+    )
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        ("<msub><mi>p</mi><mi>t</mi></msub><mo>≥</mo><mn>0.5</mn>", "p_t ≥ 0.5"),
+        ("<msup><mi>q</mi><mrow><mi>γ</mi><mo>+</mo><mn>1</mn></mrow></msup>", "q^(γ+1)"),
+        ("<mi>log</mi><mo>\u2061</mo><mi>p</mi>", "log p"),
+        ("<mfrac><mrow><mi>a</mi><mi>b</mi></mrow><mi>c</mi></mfrac>", "ab/c"),
+        ("<mfrac><mrow><mi>a</mi><mo>+</mo><mi>b</mi></mrow><mi>c</mi></mfrac>", "(a+b)/c"),
+        ("<mover><mi>y</mi><mo>^</mo></mover>", "y"),
+        ("<msubsup><mi>f</mi><mi>γ</mi><mo>′</mo></msubsup>", "f_γ^′"),
+        ("<msqrt><mi>n</mi></msqrt>", "√n"),
+        ("<mi>x</mi>" * (LONGEST_FORMULA + 1), "…"),
+    ],
+)
+def test_a_formula_is_typed(content: str, text: str) -> None:
+    assert typed(mathml(content)) == text
+
+
+def test_a_page_is_read_by_its_places() -> None:
+    formula = (
+        '<span class="katex"><span class="katex-mathml">'
+        f"{mathml('<mi>p</mi><mo>&lt;</mo><mi>q</mi>')}"
+        '</span><span class="katex-html"><span>drawn</span></span></span>'
+    )
+    page = f"""<nav>Not this</nav><article class="bd-article"><section id="page"><h1>7. Page<a
+    class="headerlink">#</a></h1><p>Before.</p><section id="part"><h2>Part</h2><p>If {formula},</p>
+    <table><tr><td>one</td><td>two</td></tr></table><pre>code</pre>
+    <div class="proof admonition" id="prop-x"><p class="admonition-title">Proposition 1</p>
+    <section><p>It holds.</p></section></div><details class="proof"><summary>Proof</summary>
+    <p>Plainly.</p></details><div class="warning admonition"><p class="admonition-title">“Wrong”</p>
+    <p>It is.</p></div><p>Last.</p></section></section></article>"""
+    assert list(places(page, "page")) == [
+        ("", "7. Page", "Before."),
+        ("part", "Part", "If p < q, one two Last."),
+        ("prop-x", "Proposition 1", "It holds. Plainly."),
+        ("part", "“Wrong”", "It is."),
+    ]
+
+
+def test_the_search_is_loaded_for_a_query_alone(desk: Page, address: str) -> None:
+    """And a query loads no chapters; Sphinx's own search is not in the site."""
     for page_path in sorted({*PAGES} - {"search.html"}):
-        assert "find.js" not in (SITE / page_path).read_text("utf-8"), page_path
+        assert "_static/find" not in (SITE / page_path).read_text("utf-8"), page_path
+    for page_path in PAGES:
+        assert "searchtools" not in (SITE / page_path).read_text("utf-8"), page_path
+    for name in ("searchindex.js", "_static/searchtools.js", "_static/language_data.js"):
+        assert not (SITE / name).exists(), name
+    assert (SITE / "_static" / "minisearch" / "LICENSE.txt").read_text("utf-8").startswith("Copy")
     asked: list[str] = []
     desk.goto("about:blank")
     desk.on("request", lambda request: asked.append(request.url))
     desk.goto(address + "search.html", wait_until="networkidle")
-    assert asked and not any("find_entries" in url for url in asked)
+    data = ("find_entries.js", "find_places.js", "minisearch.js")
+    assert asked and not any(url.endswith(data) for url in asked)
     search(desk, address, "gamma")
-    desk.wait_for_load_state("networkidle")
-    assert any("find_entries" in url for url in asked)
+    assert all(any(url.endswith(name) for url in asked) for name in data)
     assert not any("chapters/" in url for url in asked)
 
 

@@ -11,6 +11,7 @@ from focal_theme import (
     folds,
     fonts,
     formulas,
+    fulltext,
     library,
     notebooks,
     pages,
@@ -34,6 +35,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
         citing,
         teaching,
         finding,
+        fulltext,
         printed,
         policy,
     ):

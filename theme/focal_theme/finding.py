@@ -24,7 +24,7 @@ PICTURE_WORDS = (
 NO_DOCUMENTS = ("search", "404")
 
 
-# The search: what find.js shows above Sphinx's results
+# The search: what find.js shows above the text that is found (fulltext.py)
 
 
 def formulas(element: Tag) -> list[str]:
@@ -114,13 +114,6 @@ def entries(site: Path) -> list[dict[str, Any]]:
     return found
 
 
-def add_search(
-    app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: Any
-) -> None:
-    if pagename == "search":
-        app.add_js_file("find.js", loading_method="defer")
-
-
 # What a link to a page shows where it is shared
 
 
@@ -208,6 +201,5 @@ def set_templates(app: Sphinx, config: Config) -> None:
 def setup(app: Sphinx) -> None:
     app.connect("config-inited", set_templates)
     app.connect("html-collect-pages", lost_page)
-    app.connect("html-page-context", add_search)
     app.connect("html-page-context", add_sharing)
     app.connect("build-finished", finish_site)

@@ -31,8 +31,8 @@ POLICY = "; ".join(
     )
 )
 
-# What the theme puts in a page and the site does without, or does in page.js, color_mode.js and
-# icons.css.
+# What the theme puts in a page and the site does without, or does in page.js, color_mode.js,
+# find.js and icons.css.
 DROPPED = [
     re.compile(pattern, re.DOTALL)
     for pattern in (
@@ -42,6 +42,7 @@ DROPPED = [
         r"<script[^>]*/fontawesome\.js[^>]*></script>\s*",
         # It searches the whole page for notes in margins; page.js does the rest of it.
         r"<script[^>]*/sphinx-book-theme\.js[^>]*></script>\s*",
+        r'<script src="[^"]*(?:searchtools|language_data|searchindex)\.js[^"]*"></script>\s*',
         r'<link rel="preload" as="script"[^>]*>\s*',
         r'<meta name="docsearch:[^>]*>\s*',
         r'<div id="ethical-ad-placement".*?</div>\s*',
@@ -49,10 +50,6 @@ DROPPED = [
     )
 ]
 VIEWPORT = re.compile(r'<meta name="viewport"[^>]*>\s*')
-# Of the search, which is on a page of its own
-SEARCH = re.compile(
-    r'<script src="[^"]*(?:searchtools|language_data|searchindex)\.js[^"]*"></script>\s*'
-)
 SCRIPT = re.compile(r"<script\b([^>]*)>(.*?)</script>\s*", re.DOTALL)
 STYLE = re.compile(r'<link\b(?=[^>]*rel="stylesheet")[^>]*href="([^"?]*)[^"]*"[^>]*>\s*')
 
@@ -101,6 +98,7 @@ def lines_of(signature: re.Match[str]) -> str:
 # The styles
 
 _GROUPS = ("media", "supports", "layer", "container")
+TEXT = "find_places.js"  # the book's words, no class among them
 # Classes that a script puts together of parts
 MADE_BY_SCRIPTS = {"bs-tooltip-auto"}
 
@@ -176,7 +174,7 @@ def names_of(site: Path, pages: list[str]) -> set[str]:
         for value in re.findall(r'\s(?:class|id)="([^"]*)"', page):
             names.update(html.unescape(value).split())
     for script in (site / "_static").rglob("*.js"):
-        if script.parent.name not in ("jsxgraph", "locales"):
+        if script.parent.name not in ("jsxgraph", "locales", "minisearch") and script.name != TEXT:
             names.update(re.findall(r"[A-Za-z_][\w-]*", script.read_text("utf-8")))
     return names
 
@@ -195,9 +193,6 @@ def tidy(page: str, name: str) -> str:
         before, after = pattern.sub("", before), pattern.sub("", after)
     viewport = VIEWPORT.search(before)
     before = VIEWPORT.sub("", before)
-    is_search = name == "search.html"
-    if not is_search:
-        before = SEARCH.sub("", before)
     # Deferred scripts keep their order, those that waited already come last.
     scripts: list[tuple[bool, str]] = []
 
@@ -211,8 +206,7 @@ def tidy(page: str, name: str) -> str:
             )
         waits = re.search(r"\sdefer\b", attributes) is not None
         attributes = re.sub(r'\sdefer(?:="[^"]*")?', "", attributes)
-        wait = "" if is_search and not waits else " defer"
-        scripts.append((waits, f"<script{wait}{attributes}></script>\n"))
+        scripts.append((waits, f"<script defer{attributes}></script>\n"))
         return ""
 
     before, article, after = (SCRIPT.sub(taken, part) for part in (before, article, after))
@@ -302,6 +296,8 @@ def finish_pages(app: Sphinx, exception: Exception | None) -> None:
         *static.rglob("*.map"),
         *static.rglob("*fontawesome.js*"),
         *static.rglob("sphinx-book-theme.js"),
+        static / "searchtools.js",  # Sphinx's search
+        static / "language_data.js",
     ):
         unused.unlink(missing_ok=True)
     theme = static / "scripts" / "pydata-sphinx-theme.js"

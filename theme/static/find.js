@@ -1,23 +1,13 @@
-// On search.html: symbols, terms and results that a query names, above Sphinx's own results. A symbol
-// may be asked for by its letter (γ), its name (gamma) or its TeX (\gamma).
+// On search.html: symbols, terms and results that a query names, and below them the places of the book
+// whose text answers it, which find_text.js finds. A symbol may be asked for by its letter (γ), its name
+// (gamma) or its TeX (\gamma).
 "use strict";
 
 (() => {
-  const MOST = 12;
-  const LIST = new URL("find_entries.js", document.currentScript.src).href;
-  const GREEK = {
-    α: "alpha", β: "beta", γ: "gamma", δ: "delta", ε: "epsilon", ζ: "zeta", η: "eta", θ: "theta",
-    ι: "iota", κ: "kappa", λ: "lambda", μ: "mu", ν: "nu", ξ: "xi", π: "pi", ρ: "rho", ς: "sigma",
-    σ: "sigma", τ: "tau", υ: "upsilon", φ: "phi", χ: "chi", ψ: "psi", ω: "omega",
-    Γ: "Gamma", Δ: "Delta", Θ: "Theta", Λ: "Lambda", Ξ: "Xi", Π: "Pi", Σ: "Sigma", Φ: "Phi",
-    Ψ: "Psi", Ω: "Omega", ϕ: "phi", ϵ: "epsilon", "∞": "infinity",
-  };
-  const LETTER = new RegExp(`[${Object.keys(GREEK).join("")}]`, "gu");
+  const { named, topic } = focalText;
+  const HERE = document.currentScript.src;
   // What TeX says of a symbol's look, not of which symbol it is
   const LOOK = /\\(?:mathrm|mathbb|mathcal|boldsymbol|operatorname|hat|bar|tilde|widetilde)(?![a-z])/gi;
-
-  /** Greek letters by their names, and everything else as it is. */
-  const named = (text) => text.normalize("NFKC").replace(LETTER, (letter) => ` ${GREEK[letter]} `);
 
   /** The letters, names and numbers of a symbol or a query, in order: p_t is p, t. */
   const parts = (text) => named(text.replace(LOOK, " "))
@@ -53,7 +43,7 @@
     return [entry.label, entry.number?.toLowerCase()].includes(asked) ? 100 : said;
   }
 
-  function find(entries, text) {
+  function findEntries(entries, text) {
     const query = { text, parts: parts(text), words: wordsOf(text) };
     if (!query.parts.length) return [];
     return entries.map((entry, place) => ({ entry, place, fit: fit(entry, query) }))
@@ -86,15 +76,65 @@
     return row;
   }
 
-  function show(entries, text) {
-    const section = document.getElementById("found"), found = find(entries, text);
-    const { length } = found;
-    section.querySelector("h2").hidden = length === 0;
-    section.querySelector("ol").replaceChildren(...found.slice(0, MOST).map(item));
-    section.querySelector("[role=status]").textContent =
-      length === 0 ? `No symbol, term or result is called “${text}”.`
-        : length > MOST ? `The first ${MOST} of ${length} for “${text}”.`
-          : `${length} found for “${text}”.`;
+  function placeItem({ address, heading, title, snippet }) {
+    const row = document.createElement("li");
+    const link = Object.assign(document.createElement("a"), { className: "found-name", href: address });
+    link.textContent = heading;
+    const page = Object.assign(document.createElement("span"), { className: "found-page", textContent: title });
+    const body = Object.assign(document.createElement("p"), { className: "found-body" });
+    body.append(...snippet.map(([text, marked]) => (
+      marked ? Object.assign(document.createElement("mark"), { textContent: text }) : text
+    )));
+    row.append(link, " ", page, body);
+    return row;
+  }
+
+  /** The first of a list, and a button that shows as many more. */
+  function show(id, rows, most) {
+    const section = document.getElementById(id);
+    const list = section.querySelector("ol"), button = section.querySelector("button");
+    const more = () => {
+      const next = rows.splice(0, most);
+      list.append(...next.map((make) => make()));
+      button.hidden = rows.length === 0;
+      button.textContent = `Show ${Math.min(most, rows.length)} more`;
+      return list.children[list.children.length - next.length];
+    };
+    section.hidden = rows.length === 0;
+    if (section.hidden) return;
+    more();
+    button.addEventListener("click", () => more().querySelector("a").focus());
+  }
+
+  const load = (name) => new Promise((done, failed) => {
+    const script = document.createElement("script");
+    script.src = new URL(name, HERE).href;
+    script.addEventListener("load", done);
+    script.addEventListener("error", () => failed(new Error(`${name} does not load`)));
+    document.head.append(script);
+  });
+
+  async function answer(query) {
+    const text = Promise.all([load("minisearch/minisearch.js"), load("find_places.js")]);
+    await load("find_entries.js");
+    const asked = findEntries(focalEntries, query);
+    const entries = asked.length ? asked : findEntries(focalEntries, topic(query));
+    const count = entries.length;
+    show("found", entries.map((entry) => () => item(entry)), 6);
+    await text;
+    const shown = new Set(entries.filter(({ kind }) => kind === "term").map(({ links }) => links[0][0]));
+    const { found, missing } = await focalText.find(focalPlaces, query);
+    const places = found.filter(({ address }) => !shown.has(address));
+    const said = [
+      count && `${count} ${count > 1 ? "symbols, terms or results" : "symbol, term or result"}`,
+      places.length && `${places.length} ${places.length > 1 ? "places" : "place"} in the text`,
+    ].filter(Boolean).join(" and ");
+    show("found-text", places.map((place) => () => placeItem(place)), 15);
+    const quoted = (word) => `“${word}”`;
+    const absent = missing.map(({ word, like }) => (
+      ` The text does not have ${quoted(word)}${like.length ? `, but ${like.map(quoted).join(", ")}` : ""}.`
+    ));
+    return `${said || "Nothing"} found for “${query}”.${said ? absent.join("") : ""}`;
   }
 
   const query = (new URLSearchParams(location.search).get("q") ?? "").trim();
@@ -102,13 +142,10 @@
     document.querySelector(".bd-search-container input[name=q]").focus();
     return;
   }
-  // Sphinx's index has the names of Greek letters, from TeX, and not the letters.
-  if (typeof Search !== "undefined") {
-    const perform = Search.performSearch;
-    Search.performSearch = (text) => perform(named(text).trim());
-  }
-  const script = document.createElement("script");
-  script.src = LIST;
-  script.addEventListener("load", () => show(window.focalEntries, query));
-  document.head.append(script);
+  document.querySelector(".bd-search-container input[name=q]").value = query;
+  const status = document.querySelector(".found-count");
+  answer(query).then(
+    (said) => { status.textContent = said; },
+    () => { status.textContent = "The search could not be loaded."; },
+  );
 })();
