@@ -31,6 +31,8 @@ BOOK := _config.yml _toc.yml exercises.yml references.bib $(wildcard *.md chapte
 # The printed book. The site has it, and links to it, if it is there and as new as its sources.
 PDF := _build/pdf/focal-notes.pdf
 PRINTED := $(filter-out pyproject.toml focal_notes/% theme/static/% theme/templates/% %.cjs %.json,$(BOOK)) tools/pdf.py
+# What JupyterLab shows first
+LAB_PAGE = $(if $(NAME),chapters/$(NAME).ipynb,intro.md)
 # Where another Python has torch with CUDA, and Triton, GPU_PYTHON=python3 sets nothing up. The tests
 # need numpy, mpmath, pytest and hypothesis there.
 GPU_TEST := $(if $(filter $(BIN)/python,$(GPU_PYTHON)),.venv/.test)
@@ -47,7 +49,7 @@ OLDEST_NOTEBOOKS := $(filter-out chapters/gpu.ipynb,$(NOTEBOOKS))
 # What the examined libraries ask for and their focal losses do without, besides torch, which is in torch.txt.
 NOT_EXAMINED := torch tensorflow xgboost accelerate opencv-python
 
-.PHONY: help book pdf serve test audit test-rest site-audit test-newest test-oldest test-gpu accuracy bench bench-gpu experiments conformance notebooks notebooks-alone lint anchors lock clean
+.PHONY: help book pdf serve lab test audit test-rest site-audit test-newest test-oldest test-gpu accuracy bench bench-gpu experiments conformance notebooks notebooks-alone lint anchors lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -65,6 +67,12 @@ pdf: $(PDF) ## Make the book's PDF, with LaTeX, and the site with a link to it
 serve: $(SITE)/.built ## Show the site on localhost; PORT=8000 unless told
 	@echo "The book is at http://127.0.0.1:$(PORT)/ (stop with Ctrl-C)"
 	@$(BIN)/python -m http.server --bind 127.0.0.1 --directory $(SITE) $(PORT)
+
+# The address that is printed has the token. The kernel is that of .venv, whatever JUPYTER_PATH says.
+lab: .venv/.lab ## Open the chapters in JupyterLab; NAME=focal_loss for that one
+	@[ -e "$(LAB_PAGE)" ] || { echo "NAME=$(NAME): there is no $(LAB_PAGE)" >&2; exit 1; }
+	@JUPYTER_PATH= $(BIN)/python -m jupyterlab --config=tools/lab/jupyter_lab_config.py \
+	  --LabApp.default_url=/lab/tree/$(LAB_PAGE) $(ARGS)
 
 test: .venv/.test $(SITE)/.built ## Run every test, every notebook, and check the site in a browser
 	@$(BIN)/python -m pytest -n 2 --dist loadscope --doctest-modules $(NBVAL) --nbval-current-env \
@@ -148,6 +156,7 @@ lock: .venv/.venv ## Refresh the locked versions, of PyPI and npm; torch is pinn
 	  --fork-strategy fewest --generate-hashes --no-header --no-annotate"; \
 	$$compile --output-file requirements/book.txt requirements/book.in; \
 	$$compile --constraints requirements/book.txt --output-file requirements/test.txt requirements/test.in; \
+	$$compile --constraints requirements/test.txt --output-file requirements/lab.txt requirements/lab.in; \
 	$$compile --constraints requirements/test.txt --overrides <(printf '%s; python_version < "3"\n' $(NOT_EXAMINED)) \
 	  --output-file requirements/conformance.txt requirements/conformance.in
 	@$(MAKE) --no-print-directory .venv/.book
@@ -185,6 +194,13 @@ clean: ## Remove all that make has made: the site, .venv, caches
 	@$(PIP) install --no-deps --no-build-isolation --editable .
 	@$(NPM) tools/audit ci --omit=dev $(WITHOUT_BROWSER) --ignore-scripts --loglevel=error
 	@$(BIN)/python tools/chromium.py --unpack
+	@touch $@
+
+# The kernel is named as in the notebooks: JupyterLab writes the name into what it saves.
+.venv/.lab: .venv/.test requirements/lab.txt
+	@echo "Installing JupyterLab"
+	@$(PIP) install --require-hashes -r requirements/lab.txt
+	@$(BIN)/python -m ipykernel install --sys-prefix --display-name "Python 3" >/dev/null 2>&1
 	@touch $@
 
 .venv/.audit: .venv/.test

