@@ -448,6 +448,20 @@ def test_an_address_sets_it(
     assert setting(explorer, "ratio") == f"{wanted['ratio']:,.0f} to 1"
 
 
+@pytest.mark.parametrize("fragment", ["%E0", "%", "expl%6Frer", "%E0explorer", "none"])
+def test_whatever_place_an_address_names_the_explorer_moves(
+    context: BrowserContext, strict: str, fragment: str
+) -> None:
+    """Also a place that is none, in bytes that are no text."""
+    page = context.new_page()
+    problems = watch(page, strict)
+    page.goto(f"{strict}{LANDING}?gamma=3.5#{fragment}")
+    explorer = page.locator(".explorer")
+    explorer.scroll_into_view_if_needed()
+    explorer.and_(page.locator(".explorer-moves")).wait_for(timeout=10_000)
+    assert setting(explorer, "gamma") == "3.5" and problems == []
+
+
 # How it is shown
 
 

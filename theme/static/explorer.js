@@ -440,6 +440,15 @@
     p: short,
   };
 
+  /** The element that the address names. What is no text when decoded names none. */
+  function placeInAddress() {
+    try {
+      return document.getElementById(decodeURIComponent(location.hash.slice(1)));
+    } catch {
+      return null;
+    }
+  }
+
   let library;
   function loadLibrary() {
     library ??= new Promise((resolve, reject) => {
@@ -484,7 +493,7 @@
 
     /** The settings that the page was asked for, if they are this explorer's. */
     fromAddress() {
-      const found = {}, named = document.getElementById(decodeURIComponent(location.hash.slice(1)));
+      const found = {}, named = placeInAddress();
       if (named?.matches(".explorer") && named !== this.element) return found;
       const asked = new URLSearchParams(location.search);
       for (const name of Object.keys(RANGES)) {

@@ -5,11 +5,10 @@
 //   node audit.mjs SITE [PART...] [PAGE...]
 //     PART: lighthouse, pa11y (both unless told)    PAGE: such as intro.html (all unless told)
 import { existsSync, readFileSync, readdirSync, statSync } from "node:fs";
-import { createServer } from "node:http";
 import { cpus, loadavg } from "node:os";
-import { extname, join, relative } from "node:path";
-import { gzipSync } from "node:zlib";
+import { join } from "node:path";
 import puppeteer from "puppeteer";
+import { serve } from "./server.mjs";
 
 const BUDGET = {
   // Less is asked of a machine that does other things meanwhile, as CI's may: LEAST_PERFORMANCE=70
@@ -25,38 +24,7 @@ const asked = process.argv.slice(3), only = asked.filter((name) => name.endsWith
 const parts = asked.length > only.length ? asked.filter((name) => PARTS.includes(name)) : PARTS;
 const prepare = readFileSync(new URL("prepare.js", import.meta.url), "utf8");
 
-// The site, compressed
-
-const TYPES = {
-  ".css": "text/css", ".html": "text/html; charset=utf-8", ".ipynb": "application/json",
-  ".js": "text/javascript", ".json": "application/json", ".png": "image/png",
-  ".svg": "image/svg+xml", ".txt": "text/plain", ".woff2": "font/woff2", ".xml": "application/xml",
-};
-const UNCOMPRESSED = new Set([".png", ".woff2", ".whl", ".pdf"]);
-const bodies = new Map();
-
-function bodyOf(file) {
-  if (!bodies.has(file)) {
-    const content = readFileSync(file);
-    bodies.set(file, UNCOMPRESSED.has(extname(file)) ? content : gzipSync(content));
-  }
-  return bodies.get(file);
-}
-
-const server = createServer((request, response) => {
-  const file = join(site, decodeURIComponent(new URL(request.url, "http://site").pathname));
-  if (!existsSync(file) || !statSync(file).isFile()) {
-    response.writeHead(404).end();
-    return;
-  }
-  const headers = { "content-type": TYPES[extname(file)] ?? "application/octet-stream" };
-  if (!UNCOMPRESSED.has(extname(file))) headers["content-encoding"] = "gzip";
-  const body = bodyOf(file);
-  response.writeHead(200, { ...headers, "content-length": body.length, "cache-control": "max-age=600" });
-  response.end(body);
-});
-await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
-const address = `http://127.0.0.1:${server.address().port}/`;
+const { address, server } = await serve(site);
 
 // index.html only sends on to the landing page.
 const pages = readdirSync(site, { recursive: true })
