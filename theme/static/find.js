@@ -82,7 +82,7 @@
     link.textContent = heading;
     const page = Object.assign(document.createElement("span"), { className: "found-page", textContent: title });
     const body = Object.assign(document.createElement("p"), { className: "found-body" });
-    body.append(...snippet.map(([text, marked]) => (
+    body.append(...snippet().map(([text, marked]) => (
       marked ? Object.assign(document.createElement("mark"), { textContent: text }) : text
     )));
     row.append(link, " ", page, body);

@@ -142,19 +142,26 @@ const focalText = (() => {
 
     const rarity = groups.map((roots) => Math.log(1 + places.length / (1 + search("OR", roots).length)));
     const total = rarity.reduce((sum, one) => sum + one, 0);
-    const inFull = ({ id, score }) => {
+    const marksOf = (text) => [...text.matchAll(WORD)]
+      .map((match) => ({ match, group: groups.findIndex((roots) => roots.includes(rootOf(match[0]))) }))
+      .filter(({ group }) => group >= 0)
+      .map(({ match, group }) => ({ group, start: match.index, end: match.index + match[0].length }));
+    const nearness = ({ id }) => together(marksOf(places[id][3]), rarity, 40).worth / total;
+    // Of the best, those come first that have the words in one breath.
+    const found = [all, some].flatMap((ones) => [
+      ...ones.slice(0, 50).map((one) => ({ ...one, score: one.score * (1 + nearness(one)) }))
+        .sort((a, b) => b.score - a.score),
+      ...ones.slice(50),
+    ]).map(({ id }) => {
       const [page, anchor, heading, text] = places[id], [address, title] = pages[page];
-      const marks = [...text.matchAll(WORD)]
-        .map((match) => ({ match, group: groups.findIndex((roots) => roots.includes(rootOf(match[0]))) }))
-        .filter(({ group }) => group >= 0)
-        .map(({ match, group }) => ({ group, start: match.index, end: match.index + match[0].length }));
       return {
         address: address + (anchor && `#${anchor}`), heading, title: anchor && title,
-        score: score * (1 + together(marks, rarity, 40).worth / total),
-        snippet: snippet(text, marks, together(marks, rarity, 170).start),
+        snippet: () => {
+          const marks = marksOf(text);
+          return snippet(text, marks, together(marks, rarity, 170).start);
+        },
       };
-    };
-    const found = [all, some].flatMap((ones) => ones.map(inFull).sort((a, b) => b.score - a.score));
+    });
     return { found, missing };
   }
 
