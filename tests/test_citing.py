@@ -1,12 +1,13 @@
 """How results are cited: permalinks, the dialog, the tags for reference managers, the release."""
 
 import datetime
+import os
 import re
 
 import pytest
 import yaml
 from anchors import listed_anchors
-from book import ROOT, soup_of
+from book import ROOT, SITE, soup_of
 from browser import CHAPTER_PAGES, DESKTOP, SOME_CHAPTERS, settle, wait_until, watch
 from playwright.sync_api import Browser, Page, expect
 from pybtex.database import parse_string
@@ -58,7 +59,11 @@ def test_a_result_is_cited(
         page.keyboard.press("Enter")
         dialog = page.get_by_role("dialog")
         assert dialog.get_by_role("heading", level=2).inner_text() == f"Cite {number}"
-        url = address + page_path + place
+        # Without BOOK_URL the address begins at the site's root, and the dialog says so.
+        site = os.environ.get("BOOK_URL", "").strip().rstrip("/")
+        url = f"{site}/{page_path}{place}" if site else page_path + place
+        assert dialog.get_by_text("was built without its address").is_visible() == (not site)
+        assert address not in dialog.inner_text()
         sentence, bibtex, permanent = dialog.locator("pre").all_inner_texts()
         assert permanent == url
         for part in (number, FACTS["title"], FACTS["version"], url):
@@ -105,6 +110,21 @@ def test_every_result_has_a_button_and_a_published_address(
         assert re.fullmatch(
             r"Cite ((Proposition|Definition|Figure) \d+\.\d+|Equation \(\d+\.\d+\))", name
         )
+
+
+def test_a_site_that_knows_its_address_cites_by_it(browser: Browser, address: str) -> None:
+    known = "https://example.org/notes/" + PLACES[0][0]
+    page_text = (SITE / PLACES[0][0]).read_text("utf-8")
+    tag = f'<meta name="citation_public_url" content="{known}" />'
+    with browser.new_context(viewport=DESKTOP) as context:
+        page = context.new_page()
+        body = page_text.replace("</head>", f"{tag}</head>", 1)
+        page.route(address + PLACES[0][0], lambda route: route.fulfill(body=body))
+        page.goto(address + PLACES[0][0])
+        page.locator("#prop-ratio .cite-button").first.dispatch_event("click")
+        dialog = page.get_by_role("dialog")
+        assert dialog.locator("pre").all_inner_texts()[2] == known + "#prop-ratio"
+        assert not dialog.get_by_text("was built without its address").is_visible()
 
 
 def test_a_formula_in_a_title_is_cited_as_tex(browser: Browser, address: str) -> None:

@@ -25,16 +25,18 @@ import nbformat
 import pytest
 from book import CHAPTERS, ROOT, SITE, chapter_names
 from bs4 import BeautifulSoup
+from focal_theme.addresses import read_address
 from focal_theme.notebooks import build_wheel, package_files, wheel_name, with_wheel
 from nbformat import NotebookNode
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
-from sphinx.errors import ExtensionError
+from sphinx.errors import ConfigError, ExtensionError
 
 import focal_lib
 from tools.notebooks import ALWAYS_THERE, EXTRA_OF, imported, needed, read_source
 
 NAMES = chapter_names()
+REPOSITORY = "https://github.com/some/notes"
 each_chapter = pytest.mark.parametrize("name", NAMES)
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 EXTRAS = PROJECT["optional-dependencies"]
@@ -226,14 +228,17 @@ def test_the_site_has_the_notebook_with_its_address_and_hash(name: str) -> None:
 
 
 def test_a_site_that_knows_its_address_tells_it(tmp_path: Path) -> None:
-    """In the notebooks, and where it says how to install; again where nothing else has changed."""
+    """In the notebooks, and where it says how to install; again where nothing else has changed. And
+    one that knows its repository links to it, and to what opens a notebook elsewhere."""
     for name in ("_config.yml", "references.bib"):
         (tmp_path / name).write_bytes((ROOT / name).read_bytes())
     (tmp_path / "theme").symlink_to(ROOT / "theme")
     (tmp_path / "_toc.yml").write_text(
         "format: jb-book\nroot: intro\nchapters:\n- file: chapters/small.ipynb\n"
     )
-    (tmp_path / "intro.md").write_text("# First\n\n```{library-wheel}\n```\n")
+    (tmp_path / "intro.md").write_text(
+        "# First\n\n```{library-wheel}\n```\n\n```{addresses} REPO_URL BOOK_URL\n```\n"
+    )
     small = nbformat.from_dict(notebook(NAMES[0]) | {"cells": notebook(NAMES[0]).cells[:2]})
     small.cells[0].source = "# Second"
     (tmp_path / "chapters").mkdir()
@@ -241,7 +246,7 @@ def test_a_site_that_knows_its_address_tells_it(tmp_path: Path) -> None:
     command = [str(Path(sys.executable).with_name("jupyter-book")), "build", "-q", str(tmp_path)]
     site = tmp_path / "_build" / "html"
     for _ in range(2):
-        environment = os.environ | {"BOOK_URL": "https://x.org/notes"}
+        environment = os.environ | {"BOOK_URL": "https://x.org/notes", "REPO_URL": REPOSITORY}
         subprocess.run(command, check=True, capture_output=True, env=environment)
         built = nbformat.read(site / "_sources" / "chapters" / "small.ipynb", as_version=4)
         assert (
@@ -250,6 +255,58 @@ def test_a_site_that_knows_its_address_tells_it(tmp_path: Path) -> None:
         ) in built.cells[1].source
     soup = BeautifulSoup((site / "intro.html").read_text("utf-8"), "html.parser")
     assert f"pip install https://x.org/notes/{wheel_name()}," in soup.get_text()
+    article = soup.select_one("article")
+    assert article and "was built without" not in article.get_text()
+    assert [a["href"] for a in article.select("a.external")] == [
+        *(REPOSITORY, f"{REPOSITORY}/issues/new")
+    ]
+    soup = BeautifulSoup((site / "chapters" / "small.html").read_text("utf-8"), "html.parser")
+    links = {
+        str(a["href"]).partition("?title")[0] for a in soup.select("header a, .bd-header-article a")
+    }
+    assert {
+        REPOSITORY,
+        f"{REPOSITORY}/blob/main/chapters/small.md?plain=1",
+        f"{REPOSITORY}/issues/new",
+        "https://mybinder.org/v2/gh/some/notes/main?urlpath=lab/tree/chapters/small.ipynb",
+        "https://colab.research.google.com/github/some/notes/blob/main/chapters/small.ipynb",
+    } <= links
+    for image in soup.select("img[src]"):
+        assert (site / "chapters" / str(image["src"])).is_file(), image
+    for name in ("Binder", "Colab"):
+        assert f"Open on {name}, another host (untried)" in str(soup)
+
+
+@pytest.mark.parametrize("page", ["teach.html", "cite.html", "reference.html"])
+def test_a_site_without_addresses_says_so(page: str) -> None:
+    if os.environ.get("BOOK_URL") or os.environ.get("REPO_URL"):
+        pytest.skip("the site was built for an address")
+    text = (SITE / page).read_text("utf-8")
+    soup = BeautifulSoup(text.replace("&quot;", ""), "html.parser")
+    said = " ".join(soup.select_one("article").get_text().split())  # type: ignore[union-attr]
+    assert "was built without the address of its repository (REPO_URL)" in said
+    assert ("nor of its own (BOOK_URL)" in said) == (page != "reference.html")
+    assert "make book" in said and "localhost" not in text and "127.0.0.1" not in text
+
+
+@pytest.mark.parametrize(
+    ("value", "address"),
+    [
+        ("", ""),
+        (" https://x.org/notes/ ", "https://x.org/notes"),
+        ("http://x.org:8080", "http://x.org:8080"),
+        ("x.org", None),
+        ("javascript:alert(1)", None),
+        ("https://me:secret@x.org/notes", None),
+        ('https://x.org/"><script>', None),
+    ],
+)
+def test_an_address_is_read_or_refused(value: str, address: str | None) -> None:
+    if address is None:
+        with pytest.raises(ConfigError, match="REPO_URL must be an address"):
+            read_address("REPO_URL", value)
+    else:
+        assert read_address("REPO_URL", value) == address
 
 
 @each_chapter

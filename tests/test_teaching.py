@@ -2,6 +2,7 @@
 sequences, whose links, settings and commands must work."""
 
 import re
+from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 import pytest
@@ -15,6 +16,7 @@ from focal_theme.teaching import DIFFICULTIES, LIST, exercises, need
 from playwright.sync_api import Browser, Page
 
 import focal_lib.torch
+from focal_notes.wrong import WRONG, unnamed
 
 ASKED = yaml.safe_load(LIST.read_text("utf-8"))
 TEACH = (ROOT / "teach.md").read_text("utf-8")
@@ -194,6 +196,31 @@ def test_commands_and_files_are_there() -> None:
         assert f"*{heading}*" in TEACH
         source = (ROOT / "chapters" / f"{chapter}.md").read_text("utf-8")
         assert re.search(rf"^##+ {heading}$", source, re.MULTILINE)
+
+
+def test_the_numbers_of_explorers_and_of_wrong_losses_are_those_that_are_there() -> None:
+    words = {"two": 2, "three": 3}
+    [said] = re.findall(r"\{doc\}`chapters/(\w+)` \| [^|]*move its (\w+) explorers", TEACH)
+    assert len(soup_of(f"chapters/{said[0]}.html").select(".explorer")) == words[said[1]]
+    [most] = re.findall(r"a number from 1 to (\d+)", TEACH)
+    assert int(most) == len(WRONG)
+
+
+def test_an_unnamed_loss_is_one_of_them_and_does_not_tell_which() -> None:
+    x, y = torch.linspace(-3, 3, 7), torch.tensor([0.0, 1, 0, 1, 0, 1, 0])
+
+    def values(loss: Any) -> list[float]:
+        return [float(loss(x, y, (0.3, 0.7), gamma)) for gamma in (1.0, 2.0)]
+
+    numbers = range(1, len(WRONG) + 1)
+    assert sorted(map(values, map(unnamed, numbers))) == sorted(map(values, WRONG.values()))
+    assert [*map(values, map(unnamed, numbers))] != [*map(values, WRONG.values())]
+    for number in numbers:
+        told = f"{unnamed(number)!r} {unnamed(number).__doc__} {unnamed(number).__qualname__}"
+        assert not any(name in told for name in WRONG)
+    for number in (0, len(WRONG) + 1):
+        with pytest.raises(ValueError, match="number: from 1 to"):
+            unnamed(number)
 
 
 def test_the_first_version_is_focal_loss_and_fails(capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,6 +5,7 @@ from typing import Any
 from sphinx.application import Sphinx
 
 from focal_theme import (
+    addresses,
     citing,
     explorer,
     finding,
@@ -24,6 +25,7 @@ from focal_theme import (
 
 def setup(app: Sphinx) -> dict[str, Any]:
     for module in (
+        addresses,
         formulas,
         fonts,
         folds,

@@ -1,13 +1,11 @@
-"""What every page has: the site's static files, its address, its description; and index.html, which
+"""What every page has: the site's static files, its description; and index.html, which
 sends on to the landing page."""
 
 import html
-import os
 from pathlib import Path
 from typing import Any
 
 from sphinx.application import Sphinx
-from sphinx.config import Config
 
 STATIC = Path(__file__).resolve().parent.parent / "static"
 
@@ -15,12 +13,6 @@ STATIC = Path(__file__).resolve().parent.parent / "static"
 NO_SCRIPT = """<noscript><style>
   details::details-content { content-visibility: visible; block-size: auto; }
 </style></noscript>"""
-
-
-def set_address(app: Sphinx, config: Config) -> None:
-    address = os.environ.get("BOOK_URL", "").strip()
-    if address:
-        config.html_baseurl = address.rstrip("/") + "/"
 
 
 def add_static_files(app: Sphinx) -> None:
@@ -75,7 +67,6 @@ def finish_site(app: Sphinx, exception: Exception | None) -> None:
 
 def setup(app: Sphinx) -> None:
     app.add_config_value("focal_descriptions", {}, "html", [dict])
-    app.connect("config-inited", set_address)
     app.connect("builder-inited", add_static_files)
     app.connect("html-page-context", add_to_head)
     app.connect("build-finished", finish_site)

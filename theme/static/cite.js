@@ -7,7 +7,10 @@
   const book = meta("citation_inbook_title") || meta("citation_title");
   const chapter = meta("citation_inbook_title") ? meta("citation_title") : "";
   const year = meta("citation_publication_date").slice(0, 4);
-  const page = meta("citation_public_url") || location.href.replace(/[#?].*$/, "");
+  // Without BOOK_URL the site does not know where it will be: addresses begin at its root.
+  const known = meta("citation_public_url");
+  const root = new URL(document.documentElement.dataset.content_root || ".", location.href).href;
+  const page = known || location.href.replace(/[#?].*$/, "").slice(root.length);
 
   const make = (tag, properties = {}, ...children) => {
     const element = Object.assign(document.createElement(tag), properties);
@@ -88,6 +91,12 @@
       const body = make("pre", { textContent: text, tabIndex: 0 });
       body.setAttribute("aria-label", name);
       dialog.append(make("h3", {}, `${name} `, copy), body);
+    }
+    if (!known) {
+      dialog.append(make("p", {
+        textContent: "This copy of the site was built without its address (BOOK_URL): "
+          + "put the address of the site before the path.",
+      }));
     }
     dialog.append(status, close);
     close.addEventListener("click", () => dialog.close());
