@@ -4,19 +4,19 @@ focal loss and its curves. It needs a Chromium, and what `make test` sets up.
     python tools/social.py
 """
 
-import os
-import shutil
 import sys
 from pathlib import Path
 
 from playwright.sync_api import sync_playwright
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "theme"))
+sys.path[:0] = [str(ROOT), str(ROOT / "theme")]
 
 from focal_theme.explorer import COLORS, GAMMAS, figure  # noqa: E402
 from focal_theme.finding import PICTURE, PICTURE_SIZE  # noqa: E402
 from focal_theme.formulas import KATEX, set_tex  # noqa: E402
+
+from tools.chromium import find  # noqa: E402
 
 STYLE = """
   * { box-sizing: border-box; margin: 0; }
@@ -50,13 +50,12 @@ def page() -> str:
 
 
 def main() -> None:
-    path = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
     source = ROOT / "_build" / "social.html"
     source.parent.mkdir(exist_ok=True)
     source.write_text(page(), "utf-8")
     width, height = PICTURE_SIZE
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        browser = playwright.chromium.launch(executable_path=find(), args=["--no-sandbox"])
         view = browser.new_page(viewport={"width": width, "height": height})
         view.goto(source.as_uri())
         view.wait_for_function("document.fonts.status === 'loaded'")
