@@ -3,6 +3,7 @@
 It serves a copy of the chapters. A kernel of the same name, which does not start, is where the
 user's kernels are and on the JUPYTER_PATH: that of .venv must be taken."""
 
+import functools
 import json
 import os
 import re
@@ -11,6 +12,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -80,17 +82,20 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
         command, cwd=folder, env=environment, start_new_session=True, text=True,
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     ) as process:  # fmt: skip
+        stop = functools.partial(os.killpg, process.pid, signal.SIGTERM)
+        limit = threading.Timer(60, stop)
+        limit.start()
         said: list[str] = []
-        for line in process.stdout:  # until it has said where it is, or ended
+        found = None
+        while found is None and (line := process.stdout.readline()):
             said.append(line)
-            if found := re.search(r"http://127\.\S+", line):
-                break
-        else:
-            pytest.fail("make lab: " + "".join(said))
+            found = re.search(r"http://127\.\S+", line)
+        limit.cancel()
+        assert found, "make lab: " + "".join(said)
         try:
             yield Lab(folder, found[0], said)
         finally:
-            os.killpg(process.pid, signal.SIGTERM)
+            stop()
             said.extend(process.stdout)
 
 
@@ -105,7 +110,7 @@ def test_it_prints_the_address_of_the_chapter(lab: Lab) -> None:
 
 
 def test_a_chapter_that_is_not_there_is_named() -> None:
-    command = ["make", "--old-file=.venv/.lab", "lab", "NAME=fokal_loss"]
+    command = ["make", "--old-file=.venv/.lab", "lab", "NAME=fokal_loss", "ARGS=--version"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode
     assert "NAME=fokal_loss: there is no chapters/fokal_loss.ipynb" in done.stderr
@@ -167,7 +172,7 @@ class Kernel:
 
     def __init__(self, lab: Lab, name: str) -> None:
         address = lab.url(f"api/kernels/{name}/channels").replace("http", "ws", 1)
-        self.socket = create_connection(address, timeout=120)
+        self.socket = create_connection(address, timeout=30)
 
     def ask(self, kind: str, **content: Any) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         """The reply, and what was heard until the kernel was idle again."""

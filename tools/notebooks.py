@@ -4,7 +4,7 @@
     python tools/notebooks.py NAME ...    these chapters
 
 Each notebook gets, before its first code cell, the cell that installs what it runs on: see INSTALL.
-As on the site, that cell and the solutions of the exercises are folded.
+The code of that cell and of the solutions is folded; outputs cannot be, as running unfolds them.
 Nothing that differs from run to run is stored (no times, no random cell ids, no Python version),
 so running this twice gives the same files.
 """
@@ -170,7 +170,7 @@ def read_source(path: Path) -> nbformat.NotebookNode:
     notebook.cells.insert(first, install_cell(path.stem, notebook))
     for cell in notebook.cells:
         if "solution" in cell.metadata.get("tags", ()):
-            cell.metadata["jupyter"] = {"source_hidden": True, "outputs_hidden": True}
+            cell.metadata["jupyter"] = {"source_hidden": True}
     return notebook
 
 
