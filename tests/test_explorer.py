@@ -3,7 +3,6 @@ not move there is a figure."""
 
 import functools
 import gzip
-import http.server
 import itertools
 import json
 import math
@@ -23,6 +22,7 @@ from browser import (
     PHONE,
     TOUCH,
     QuietHandler,
+    Server,
     each_look,
     settle,
     wait_until,
@@ -191,7 +191,7 @@ class StrictHandler(QuietHandler):
 @pytest.fixture(scope="module")
 def strict() -> Iterator[str]:
     handler = functools.partial(StrictHandler, directory=str(SITE))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+    with Server(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}/"
         server.shutdown()
