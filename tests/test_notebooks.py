@@ -20,12 +20,21 @@ import zipfile
 from collections.abc import Callable, Iterator
 from importlib.metadata import Distribution, distribution
 from pathlib import Path
+from types import SimpleNamespace
 
 import nbformat
 import pytest
 from book import CHAPTERS, ROOT, SITE, chapter_names
 from bs4 import BeautifulSoup
-from focal_theme.addresses import read_address
+from focal_theme.addresses import (
+    known,
+    missing,
+    read_address,
+    read_repository,
+    services,
+    set_addresses,
+    theme_options,
+)
 from focal_theme.notebooks import build_wheel, package_files, wheel_name, with_wheel
 from nbformat import NotebookNode
 from packaging.requirements import Requirement
@@ -237,13 +246,13 @@ def test_a_site_that_knows_its_address_tells_it(tmp_path: Path) -> None:
         "format: jb-book\nroot: intro\nchapters:\n- file: chapters/small.ipynb\n"
     )
     (tmp_path / "intro.md").write_text(
-        "# First\n\n```{library-wheel}\n```\n\n```{addresses} REPO_URL BOOK_URL\n```\n"
+        "# First\n\n```{library-wheel}\n```\n\n```{addresses} REPO_URL HOSTED BOOK_URL\n```\n"
     )
     small = nbformat.from_dict(notebook(NAMES[0]) | {"cells": notebook(NAMES[0]).cells[:2]})
     small.cells[0].source = "# Second"
     (tmp_path / "chapters").mkdir()
     nbformat.write(small, tmp_path / "chapters" / "small.ipynb")
-    command = [str(Path(sys.executable).with_name("jupyter-book")), "build", "-q", str(tmp_path)]
+    command = [str(Path(sys.executable).with_name("jupyter-book")), "build", "-qW", str(tmp_path)]
     site = tmp_path / "_build" / "html"
     for _ in range(2):
         environment = os.environ | {"BOOK_URL": "https://x.org/notes", "REPO_URL": REPOSITORY}
@@ -257,9 +266,12 @@ def test_a_site_that_knows_its_address_tells_it(tmp_path: Path) -> None:
     assert f"pip install https://x.org/notes/{wheel_name()}," in soup.get_text()
     article = soup.select_one("article")
     assert article and "was built without" not in article.get_text()
-    assert [a["href"] for a in article.select("a.external")] == [
-        *(REPOSITORY, f"{REPOSITORY}/issues/new")
+    assert [(a.get_text(), a["href"]) for a in article.select("a.external")] == [
+        ("github.com/some/notes", REPOSITORY),
+        ("open an issue", f"{REPOSITORY}/issues/new"),
     ]
+    # The theme's icon before a link is of a font that is not there.
+    assert not article.select("a.github") and "Binder and Colab" in article.get_text()
     soup = BeautifulSoup((site / "chapters" / "small.html").read_text("utf-8"), "html.parser")
     links = {
         str(a["href"]).partition("?title")[0] for a in soup.select("header a, .bd-header-article a")
@@ -274,19 +286,86 @@ def test_a_site_that_knows_its_address_tells_it(tmp_path: Path) -> None:
     for image in soup.select("img[src]"):
         assert (site / "chapters" / str(image["src"])).is_file(), image
     for name in ("Binder", "Colab"):
-        assert f"Open on {name}, another host (untried)" in str(soup)
+        [link] = soup.select(f"a[title='Open this notebook on {name}, another host']")
+        assert link.get_text(strip=True) == f"{name} (untried)" and not link.select("img")
 
 
 @pytest.mark.parametrize("page", ["teach.html", "cite.html", "reference.html"])
 def test_a_site_without_addresses_says_so(page: str) -> None:
-    if os.environ.get("BOOK_URL") or os.environ.get("REPO_URL"):
-        pytest.skip("the site was built for an address")
     text = (SITE / page).read_text("utf-8")
     soup = BeautifulSoup(text.replace("&quot;", ""), "html.parser")
     said = " ".join(soup.select_one("article").get_text().split())  # type: ignore[union-attr]
-    assert "was built without the address of its repository (REPO_URL)" in said
-    assert ("nor of its own (BOOK_URL)" in said) == (page != "reference.html")
-    assert "make book" in said and "localhost" not in text and "127.0.0.1" not in text
+    asked = ["REPO_URL"] if page == "reference.html" else ["BOOK_URL", "REPO_URL"]
+    unknown = [name for name in asked if not os.environ.get(name, "").strip()]
+    assert said.count("This copy of the site was built without") == bool(unknown)
+    assert re.findall(r"\((\w+_URL)\)", said) == unknown
+    assert "localhost" not in text and "127.0.0.1" not in text
+
+
+def test_what_is_missing_is_said_of_each_address() -> None:
+    both = ["REPO_URL", "BOOK_URL"]
+    assert missing(both, REPOSITORY, "https://x.org/") == "" == missing([], "", "")
+    one = missing(["REPO_URL"], "", "https://x.org/")
+    assert "`REPO_URL=https://... make book`" in one and "BOOK_URL" not in one
+    other = missing(both, REPOSITORY, "")
+    assert "`BOOK_URL=https://... make book`" in other and "REPO_URL" not in other
+    assert "`BOOK_URL=https://... REPO_URL=https://... make book`" in missing(both, "", "")
+    assert known([*both, "HOSTED"], "") == ""
+
+
+def test_the_citation_file_has_the_repository_where_the_environment_has_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    config = SimpleNamespace(html_baseurl="", html_theme_options={"other": 1})
+    monkeypatch.setenv("BOOK_URL", "")
+    monkeypatch.setenv("REPO_URL", "")
+    monkeypatch.setattr("focal_theme.addresses.facts", lambda: {})
+    set_addresses(None, config)  # type: ignore[arg-type]
+    assert config.focal_repository == "" and config.html_theme_options == {"other": 1}
+    monkeypatch.setattr("focal_theme.addresses.facts", lambda: {"repository-code": REPOSITORY})
+    set_addresses(None, config)  # type: ignore[arg-type]
+    assert config.focal_repository == REPOSITORY
+    assert config.html_theme_options == {"other": 1, **theme_options(REPOSITORY)}
+    monkeypatch.setenv("REPO_URL", "https://x.org/other/notes")
+    set_addresses(None, config)  # type: ignore[arg-type]
+    assert config.focal_repository == "https://x.org/other/notes"
+    monkeypatch.setenv("REPO_URL", "")
+    monkeypatch.setattr("focal_theme.addresses.facts", lambda: {"repository-code": "notes"})
+    with pytest.raises(ConfigError, match=r"^repository-code of CITATION\.cff must be"):
+        set_addresses(None, config)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("repository", "buttons", "form", "opened_by"),
+    [
+        (REPOSITORY, True, f"{REPOSITORY}/issues/new", ["Binder", "Colab"]),
+        *[
+            (f"https://{place}", True, f"https://{place}/{form}", opened_by)
+            for place, form, opened_by in (
+                ("gitlab.com/some/notes", "-/issues/new", ["Binder"]),
+                ("gitlab.com/group/some/notes", "-/issues/new", []),
+                ("gitlab.x.org/some/notes", "-/issues/new", []),
+                ("github.x.org/some/notes", "issues/new", []),
+            )
+        ],
+        ("https://notgithub.com/some/notes", False, "", []),
+        ("https://x.org/github/notes", False, "", []),
+    ],
+)
+def test_a_host_gets_the_links_that_it_has(
+    repository: str, buttons: bool, form: str, opened_by: list[str]
+) -> None:
+    """Of another host than GitHub Colab would open a repository of somebody else."""
+    options = theme_options(repository)
+    assert options["use_source_button"] == options["use_issues_button"] == buttons
+    assert options["use_repository_button"] and services(repository) == opened_by
+    launch = options["launch_buttons"]
+    assert ("colab_url" in launch, "binderhub_url" in launch) == (
+        *("Colab" in opened_by, "Binder" in opened_by),
+    )
+    said = known(["REPO_URL", "HOSTED"], repository)
+    assert f"]({repository})" in said and (f"]({form})" in said if form else "issue" not in said)
+    assert [name for name in ("Binder", "Colab") if name in said] == opened_by
 
 
 @pytest.mark.parametrize(
@@ -303,10 +382,31 @@ def test_a_site_without_addresses_says_so(page: str) -> None:
 )
 def test_an_address_is_read_or_refused(value: str, address: str | None) -> None:
     if address is None:
-        with pytest.raises(ConfigError, match="REPO_URL must be an address"):
-            read_address("REPO_URL", value)
+        with pytest.raises(ConfigError, match="BOOK_URL must be an address"):
+            read_address("BOOK_URL", value)
     else:
-        assert read_address("REPO_URL", value) == address
+        assert read_address("BOOK_URL", value) == address
+
+
+@pytest.mark.parametrize(
+    ("value", "address"),
+    [
+        ("", ""),
+        (f"{REPOSITORY}.git", REPOSITORY),
+        (f" {REPOSITORY}/ ", REPOSITORY),
+        ("http://github.com/some/notes", None),
+        ("https://github.com", None),
+        ("https://github.com/some", None),
+        ("git@github.com:some/notes.git", None),
+        ("https://me:secret@github.com/some/notes", None),
+    ],
+)
+def test_a_repository_is_read_or_refused(value: str, address: str | None) -> None:
+    if address is None:
+        with pytest.raises(ConfigError, match="REPO_URL must be"):
+            read_repository("REPO_URL", value)
+    else:
+        assert read_repository("REPO_URL", value) == address
 
 
 @each_chapter
