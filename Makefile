@@ -81,7 +81,7 @@ test: .venv/.test $(SITE)/.built ## Run every test, every notebook, and check th
 audit: pdf site-audit ## Make the PDF and test it, examine the site, and run the cases that `make test` leaves
 	@CI_PDF=1 $(MAKE) --no-print-directory test-rest
 
-test-rest: .venv/.test $(SITE)/.built ## Run the cases for which others stand in `make test`, and those of the PDF
+test-rest: .venv/.test $(SITE)/.built ## Run the cases for which others stand in `make test`, and the tests of the PDF
 	@$(BIN)/python -m pytest -n 2 --dist worksteal --cases rest $(ARGS) tests
 
 site-audit: .venv/.audit $(SITE)/.built ## Examine the site with Lighthouse and pa11y; PARTS=pa11y for one
@@ -105,7 +105,7 @@ test-oldest: .venv/oldest/.done ## Run the library's tests and the notebooks on 
 	  --doctest-ignore-import-errors $(OLDEST_TESTS) focal_lib $(OLDEST_NOTEBOOKS)
 
 test-gpu: $(GPU_TEST) ## Run the torch tests and the accuracy grid on a CUDA device; GPU_PYTHON=python3 for another Python
-	@PYTHONPATH=. $(GPU_PYTHON) -m pytest $(ARGS) --device cuda \
+	@PYTHONPATH=. $(GPU_PYTHON) -m pytest $(ARGS) --device cuda --cases all \
 	  tests/test_torch.py tests/test_triton.py tests/test_accuracy.py
 	@PYTHONPATH=. $(GPU_PYTHON) tests/accuracy.py --device cuda CUDA
 

@@ -17,7 +17,9 @@ from typing import Any
 import pytest
 from book import ROOT, SITE, soup_of
 from bs4 import BeautifulSoup
+from cases import exhaustive
 
+pytestmark = exhaustive  # `make audit` makes the PDF
 PDF = ROOT / "_build" / "pdf" / "focal-notes.pdf"
 
 
