@@ -6,7 +6,7 @@
 CHROMIUM, an environment variable, names one. Without it the pinned one is taken: npm's
 @sparticuz/chromium, which carries Chromium's headless shell for Linux on x86-64 and what it needs,
 so that every such machine tests with the same browser and the same fonts, and nobody needs to be
-root. Elsewhere it is the Chromium or Chrome that is on PATH.
+root. Elsewhere it is the Chromium or Chrome that is there.
 """
 
 import json
@@ -22,6 +22,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "tools" / "audit" / "node_modules" / "@sparticuz" / "chromium"
 PINNED = ROOT / ".venv" / "chromium"
 ON_PATH = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+ON_MACOS = "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome"
 ADVICE = (
     "no browser: install Chromium or Chrome (Debian, Ubuntu: apt-get install chromium), "
     "or set CHROMIUM to the path of one"
@@ -53,7 +54,8 @@ FONTS = """<?xml version="1.0"?>
 
 def find() -> str | None:
     """The path of the browser."""
-    candidates = [os.environ.get("CHROMIUM"), PINNED / "chromium", *map(shutil.which, ON_PATH)]
+    on_path = map(shutil.which, ON_PATH)
+    candidates = [os.environ.get("CHROMIUM"), PINNED / "chromium", *on_path, ON_MACOS]
     return next((str(path) for path in candidates if path and os.access(path, os.X_OK)), None)
 
 
