@@ -13,6 +13,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -62,6 +63,17 @@ def free_port() -> int:
         return int(found.getsockname()[1])
 
 
+def wait_for(page: str, seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            requests.get(page, timeout=seconds)
+            return
+        except requests.ConnectionError:
+            assert time.monotonic() < end, f"nothing answers at {page}"
+            time.sleep(0.1)
+
+
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     folder, home = tmp_path_factory.mktemp("checkout"), tmp_path_factory.mktemp("home")
@@ -93,6 +105,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
         limit.cancel()
         assert found, "make lab: " + "".join(said)
         try:
+            wait_for(found[0])  # it is printed a moment before it is served
             yield Lab(folder, found[0], said)
         finally:
             stop()
