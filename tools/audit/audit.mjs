@@ -4,7 +4,7 @@
 //
 //   node audit.mjs SITE [PART...] [PAGE...]
 //     PART: lighthouse, pa11y (both unless told)    PAGE: such as intro.html (all unless told)
-import { existsSync, readFileSync, readdirSync, statSync } from "node:fs";
+import { readFileSync, readdirSync, statSync } from "node:fs";
 import { cpus, loadavg } from "node:os";
 import { join } from "node:path";
 import puppeteer from "puppeteer";
