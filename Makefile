@@ -25,7 +25,7 @@ export PUPPETEER_SKIP_DOWNLOAD := 1
 SITE := _build/html
 # The chapters are those of the table of contents, and each of them is run by the tests.
 NOTEBOOKS := $(shell sed -n 's|^ *- file: \(chapters/.*[.]ipynb\) *$$|\1|p' _toc.yml)
-BOOK := _config.yml _toc.yml exercises.yml references.bib $(wildcard *.md chapters/*.ipynb focal_lib/*.py) \
+BOOK := _config.yml _toc.yml exercises.yml references.bib $(wildcard *.md chapters/*.ipynb focal_lib/*.py focal_lib/_ways/*.py) \
         pyproject.toml $(wildcard focal_notes/*.py focal_notes/answers/*.py chapters/data/*.json benchmarks/results/*.json) \
         $(wildcard theme/focal_theme/*.py theme/*.cjs theme/*.sty theme/package-lock.json theme/static/* theme/templates/*)
 # The printed book. The site has it, and links to it, if it is there and as new as its sources.
@@ -42,7 +42,7 @@ GPU_BENCH := $(if $(filter $(BIN)/python,$(GPU_PYTHON)),.venv/.peers)
 NBVAL := --nbval
 
 NEWEST := .venv/newest
-OLDEST_TESTS := $(patsubst %,tests/test_%.py,numpy torch estimation weights boosting cpu checks)
+OLDEST_TESTS := $(patsubst %,tests/focal_lib/test_%.py,numpy torch estimation weights boosting cpu checks)
 # The chapter on the GPU shows the Triton kernels, which need a newer torch.
 OLDEST_NOTEBOOKS := $(filter-out chapters/gpu.ipynb,$(NOTEBOOKS))
 
@@ -106,7 +106,7 @@ test-oldest: .venv/oldest/.done ## Run the library's tests and the notebooks on 
 
 test-gpu: $(GPU_TEST) ## Run the torch tests and the accuracy grid on a CUDA device; GPU_PYTHON=python3 for another Python
 	@PYTHONPATH=. $(GPU_PYTHON) -m pytest $(ARGS) --device cuda --cases all \
-	  tests/test_torch.py tests/test_triton.py tests/test_accuracy.py
+	  tests/focal_lib/test_torch.py tests/focal_lib/test_triton.py tests/focal_lib/test_accuracy.py
 	@PYTHONPATH=. $(GPU_PYTHON) tests/accuracy.py --device cuda CUDA
 
 accuracy: .venv/.test ## Print how exact the losses are, beside the formulas in common use
@@ -129,7 +129,7 @@ notebooks: .venv/.test ## Make every notebook from its .md and execute it; NAMES
 	@$(BIN)/python tools/notebooks.py $(NAMES)
 
 notebooks-alone: .venv/.test ## Run each notebook from a wheel in an empty folder, and compare its outputs
-	@AUDIT=1 $(BIN)/python -m pytest --durations=12 --durations-min=1 -k alone tests/test_notebooks.py
+	@AUDIT=1 $(BIN)/python -m pytest --durations=12 --durations-min=1 -k alone tests/book/test_notebooks.py
 
 lint: .venv/.test ## Check style (ruff) and types (mypy --strict on focal_lib)
 	@$(BIN)/ruff check .
@@ -168,7 +168,7 @@ lock: .venv/.venv ## Refresh the locked versions, of PyPI and npm; torch is pinn
 	done
 
 clean: ## Remove all that make has made: the site, .venv, caches
-	rm -rf .venv _build build dist focal_lib/*.so theme/node_modules tools/audit/node_modules *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv _build build dist focal_lib/_ways/*.so theme/node_modules tools/audit/node_modules *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The set-up, in steps: each file in .venv says that its step was done.
@@ -186,7 +186,7 @@ clean: ## Remove all that make has made: the site, .venv, caches
 	@$(NPM) theme ci --ignore-scripts --loglevel=error
 	@touch $@
 
-.venv/.test: .venv/.book tools/audit/package-lock.json tools/chromium.py requirements/test.txt requirements/torch.txt requirements/tables.txt pyproject.toml focal_lib/_kernels.c
+.venv/.test: .venv/.book tools/audit/package-lock.json tools/chromium.py requirements/test.txt requirements/torch.txt requirements/tables.txt pyproject.toml focal_lib/_ways/cpu_kernels.c
 	@echo "Installing what the tests need"
 	@$(PIP) install --require-hashes -r requirements/test.txt
 	@$(PIP) install -r requirements/torch.txt
@@ -213,7 +213,7 @@ clean: ## Remove all that make has made: the site, .venv, caches
 	@$(PIP) install --no-deps -r requirements/peers.txt || echo "It is left out: it did not install"
 	@touch $@
 
-.venv/oldest/.done: .venv/.venv requirements/oldest.txt requirements/tables.txt pyproject.toml focal_lib/_kernels.c
+.venv/oldest/.done: .venv/.venv requirements/oldest.txt requirements/tables.txt pyproject.toml focal_lib/_ways/cpu_kernels.c
 	@echo "Setting up .venv/oldest"
 	@"$(PYTHON)" -m venv --clear .venv/oldest
 	@.venv/oldest/bin/python -m pip --quiet install -r requirements/oldest.txt

@@ -172,11 +172,11 @@ def implementation(case: Case, name: str, gamma: float) -> Callable[[Any, Any], 
         if "sigmoid" in case.name:
             return lambda x, y: kornia.binary_focal_loss_with_logits(x, y, **settings)
         return lambda x, y: kornia.focal_loss(x, y, alpha=None, **settings)
-    import focal_lib._cpu
+    import focal_lib._ways.cpu
     import focal_lib.torch
 
     if name == WITHOUT:
-        focal_lib._cpu._kernels = None
+        focal_lib._ways.cpu._kernels = None
     call = getattr(focal_lib.torch, loss)
     if name == COMPILED:
         call = torch.compile(call)
@@ -508,7 +508,7 @@ def main() -> None:
     print(f"{report['cpu']}, {report['cpus']} CPUs, {THREADS} threads, load {report['load']}")
     rounds = 1 if given.quick else max(given.rounds, 1)
     notes, records = set(), []
-    if not find_spec("focal_lib._kernels"):
+    if not find_spec("focal_lib._ways._cpu_kernels"):
         notes.add(f"There was no C compiler at installation: {OURS} is {WITHOUT}")
     if (report["load"] or 0) > 0.5:  # with two threads, one that waits for the other costs most
         notes.add(f"The machine was busy at the start (load {report['load']}): times are rough")

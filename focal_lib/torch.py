@@ -29,7 +29,9 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.autograd import forward_ad
 
-from focal_lib import _checks, _composed, _cpu
+from focal_lib import _checks
+from focal_lib._ways import composed as _composed
+from focal_lib._ways import cpu as _cpu
 
 
 def _triton_kernels() -> Any:
@@ -38,7 +40,7 @@ def _triton_kernels() -> Any:
     if not (torch.version.cuda or interpreted) or util.find_spec("triton") is None:
         return None
     version = tuple(int(part) for part in import_module("triton").__version__.split(".")[:2])
-    return import_module("focal_lib._triton") if version >= (3, 6) else None
+    return import_module("focal_lib._ways.triton") if version >= (3, 6) else None
 
 
 _triton = _triton_kernels()

@@ -121,7 +121,7 @@ def pytest_terminal_summary(terminalreporter, config):
     """What ran where, and what did not."""
     write = terminalreporter.write_line
     reports = [report for all_of in terminalreporter.stats.values() for report in all_of]
-    if any("tests/test_site.py" in getattr(report, "nodeid", "") for report in reports):
+    if any("tests/theme/test_site.py" in getattr(report, "nodeid", "") for report in reports):
         path = chromium.find()
         write(f"the browser: {chromium.about(path) if path else chromium.ADVICE}")
     if left := getattr(config, "left_to_audit", 0):

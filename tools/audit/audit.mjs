@@ -1,6 +1,6 @@
 // Examines the built site, served compressed as a static host does: Lighthouse (mobile) on the landing
 // page and the longest chapter; pa11y on every page, on a phone and a desktop. Prints what was measured;
-// ends with 1 beyond a budget. (axe and the bytes of each page are in the tests: tests/test_site.py.)
+// ends with 1 beyond a budget. (axe and the bytes of each page are in the tests: tests/theme/test_site.py.)
 //
 //   node audit.mjs SITE [PART...] [PAGE...]
 //     PART: lighthouse, pa11y (both unless told)    PAGE: such as intro.html (all unless told)

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from focal_lib._composed import exponentials
+from focal_lib._ways.composed import exponentials
 
 _CHUNK = 2**16  # logits; torch divides an operation among threads from half of that on
 
@@ -166,7 +166,7 @@ def _pointer(x: Tensor | None) -> int | None:
 
 def _load() -> ctypes.CDLL | None:
     """The compiled kernels; None where there are none."""
-    spec = importlib.util.find_spec("focal_lib._kernels")
+    spec = importlib.util.find_spec("focal_lib._ways._cpu_kernels")
     if spec is None or spec.origin is None:
         return None
     kernels = ctypes.CDLL(spec.origin)

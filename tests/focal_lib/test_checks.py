@@ -322,7 +322,7 @@ def test_ragged_lists():
 
 
 def test_optimized_python_keeps_the_checks():
-    for path in Path(focal_lib.__file__).parent.glob("*.py"):
+    for path in Path(focal_lib.__file__).parent.rglob("*.py"):
         tree = ast.parse(path.read_text(encoding="utf-8"))
         assert not [node.lineno for node in ast.walk(tree) if isinstance(node, ast.Assert)], path
     code = "from focal_lib.numpy import cross_entropy; cross_entropy(2.0)"

@@ -1,6 +1,6 @@
 """Compiles the kernels for a CUDA device that need not be there, as they would be launched.
 
-`python tests/cuda_compile.py 90` compiles for capability 9.0 and prints what came of each launch,
+`python tests/focal_lib/cuda_compile.py 90` compiles for capability 9.0 and prints what came of each launch,
 as JSON; with `few` after it, of those in float32 alone. Triton brings the assembler, and what is
 launched is only compiled.
 """
@@ -75,7 +75,7 @@ def run(tool, *arguments):
 
 def main():
     driver.set_active(Target())
-    from focal_lib import _triton
+    from focal_lib._ways import triton as _triton
 
     launches = []
 

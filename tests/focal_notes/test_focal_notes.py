@@ -13,7 +13,7 @@ import focal_lib
 from focal_notes import NEGATIVE, POSITIVE, check_answer, gamma_style, use_style
 from focal_notes.exercises import INVITATION, Answer, _verdict, all_answers
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 
 NUMBER = Answer(lambda: 6.58, rtol=0.01, hint="Divide.", near_misses={"upside down": lambda: 0.152})
 VECTOR = Answer(lambda: np.array([1.0, 2.0]))

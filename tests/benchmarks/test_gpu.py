@@ -15,7 +15,7 @@ from benchmarks import gpu
 from benchmarks.gpu import COMPILED, COPY, FOCAL_CE, KINDS, CpuTimer, measure, plot, traffic
 from benchmarks.speed import BCE, BYTES, CE, KORNIA, OURS, SPEED, TORCHVISION
 
-SCRIPT = Path(__file__).parents[1] / "benchmarks" / "gpu.py"
+SCRIPT = Path(__file__).parents[2] / "benchmarks" / "gpu.py"
 CASES = {case.name: case for case in gpu.CASES}
 LARGE = [f"sigmoid-mean-float32-2^{k}" for k in (24, 26, 28)]
 LARGE += [f"softmax-mean-float32-{shape}" for shape in ("8192x32000", "4096x128256")]

@@ -26,7 +26,7 @@ from torch.fx.experimental import proxy_tensor
 from torch.nn import functional as F
 
 import focal_lib.numpy
-from focal_lib import _cpu
+from focal_lib._ways import cpu as _cpu
 from focal_lib.torch import (
     SigmoidFocalLoss,
     SoftmaxFocalLoss,

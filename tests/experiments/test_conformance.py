@@ -35,7 +35,7 @@ from experiments.conformance import (
     stored,
 )
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 TEXT = RESULTS.read_text(encoding="utf-8")
 DATA = json.loads(TEXT)
 ROWS = {row["id"]: row for row in DATA["functions"]}

@@ -10,7 +10,7 @@ from torch.autograd import grad
 from torch.profiler import ProfilerActivity, profile
 
 import focal_lib.torch
-from focal_lib import _cpu
+from focal_lib._ways import cpu as _cpu
 from focal_lib.torch import sigmoid_focal_loss, softmax_focal_loss
 
 WAYS = ["kernels", "chunks", "composed"]

@@ -12,7 +12,7 @@ import torch
 
 from benchmarks.speed import BCE, CASES, CE, KORNIA, NAIVE, OURS, TORCHVISION, measure, plot
 
-SCRIPT = Path(__file__).parents[1] / "benchmarks" / "speed.py"
+SCRIPT = Path(__file__).parents[2] / "benchmarks" / "speed.py"
 
 
 @pytest.fixture(autouse=True)
