@@ -32,7 +32,7 @@ class Margin(NamedTuple):
     drop: Any = 1.0
 
 
-def focal(xp: Any, order: int, margin: Margin, gamma: Any, weight: Any = 1.0) -> Any:
+def focal(xp: Any, order: int, margin: Margin, gamma: Any, weight: Any = None) -> Any:
     """The weight times the loss f(z) = q^gamma u, or its first, second or third derivative.
 
     f' = -q^gamma (q + gamma p u) and f'' = p q^gamma ((1 + 2 gamma) q - gamma (q - gamma p) u);
@@ -41,12 +41,14 @@ def focal(xp: Any, order: int, margin: Margin, gamma: Any, weight: Any = 1.0) ->
     """
     p, q, u, root, drop = margin
     if order == 0:
-        return root * xp.where(weight == 0, 0.0 * root, weight * u) * root
+        weighted = u if weight is None else xp.where(weight == 0, 0.0, weight * u)
+        return root * weighted * root
     some_u = xp.clip(u, None, 4000.0)  # where it is more, p is 0
     pull = gamma * p
     if order == 1:
-        value = -(root * (weight * (q + pull * some_u))) * root
-        return xp.where(root == 0, 0.0, value)
+        slope = -(q + pull * some_u)
+        slope = slope if weight is None else weight * slope
+        return xp.where(root == 0, 0.0, root * slope * root)
     # Where p is below the normal numbers it has lost digits, so there it is near times far.
     least = -np.log(float(xp.finfo(p.dtype).tiny))
     near = xp.where(u > least, float(np.exp(-least)), p)
@@ -56,10 +58,11 @@ def focal(xp: Any, order: int, margin: Margin, gamma: Any, weight: Any = 1.0) ->
     if order == 3:
         rest = bend * change - (near + 2 * bend) * p + (p + pull) * bend * some_u * drop
         bracket = change * bracket + q * rest
-    return xp.where(root == 0, 0.0, root * (weight * bracket) * far * root)
+    bracket = bracket if weight is None else weight * bracket
+    return xp.where(root == 0, 0.0, root * bracket * far * root)
 
 
-def of_logit(xp: Any, z: Any, gamma: float, is_weighted: bool = False) -> Margin:
+def of_logit(xp: Any, z: Any, gamma: Any, is_weighted: bool = False) -> Margin:
     """Of two classes, whose margin is the logit of the one."""
     size, beyond, drop, root_drop = xp.abs(z), False, 1.0, 1.0
     if is_weighted:
@@ -112,7 +115,7 @@ def of_rows(xp: Any, x: Any) -> Rows:
 
 
 def of_classes(
-    xp: Any, rows: Rows, index: Any, gamma: float, is_weighted: bool = False
+    xp: Any, rows: Rows, index: Any, gamma: Any, is_weighted: bool = False
 ) -> tuple[Margin, Any, Any]:
     """The margins of some classes of each row, and (a, b) with which r_j = (a half_j)^2 / b is the
     softmax over the other classes. The index is that of the classes; None is all of them.
@@ -167,7 +170,9 @@ def of_classes(
 # --- q^(gamma/2) ----------------------------------------------------------------------------------
 
 
-def _root(xp: Any, q: Any, gamma: float, minus_log_q: Callable[[], tuple[Any, ...]]) -> Any:
+def _root(xp: Any, q: Any, gamma: Any, minus_log_q: Callable[[], tuple[Any, ...]]) -> Any:
+    if hasattr(gamma, "dtype"):  # a number that is not to be looked at
+        return _decay(xp, gamma / 2, *minus_log_q())
     if gamma <= 4 and (2 * gamma) % 1 == 0:
         whole, quarters = divmod(int(2 * gamma), 4)
         root = xp.sqrt(q) if quarters else q
@@ -188,7 +193,7 @@ def _power(xp: Any, q: Any, half: float) -> Any:
     return xp.exp2(whole) * xp.exp(fraction + half * xp.log(m))
 
 
-def _decay(xp: Any, half: float, far: Any, far_left: Any, near: Any, near_left: Any) -> Any:
+def _decay(xp: Any, half: Any, far: Any, far_left: Any, near: Any, near_left: Any) -> Any:
     """e^(-half v), for v = far + near, each in two parts.
 
     An error of the exponent is a relative error of the result, so it is made in two parts.
@@ -240,9 +245,9 @@ def _leading(v: Any) -> Any:
     return shifted - (shifted - v)
 
 
-def _split(xp: Any, number: float, like: Any) -> tuple[Any, Any]:
+def _split(xp: Any, number: Any, like: Any) -> tuple[Any, Any]:
     """A number as its leading half of the digits of such arrays, and the rest."""
-    number = min(number, 1e300)
+    number = number.clamp(max=1e300) if hasattr(number, "dtype") else min(number, 1e300)
     if like.dtype.itemsize == 8:  # as an array: of a number a compiler would undo what follows
         number = number + xp.zeros((), dtype=xp.float64)
     shifted = number * (2.0**27 + 1 if like.dtype.itemsize == 8 else 2.0**41 + 1)

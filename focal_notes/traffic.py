@@ -184,7 +184,7 @@ def on_interpreter() -> Iterator[None]:
     """Losses of CPU tensors take the kernels, which must have been imported to be interpreted."""
     import focal_lib.torch
 
-    if focal_lib.torch._triton is None:
+    if focal_lib._ways.triton is None:
         raise RuntimeError(
             "the kernels need Triton, which exists for Linux, and TRITON_INTERPRET=1 in the "
             "environment before focal_lib.torch is imported"

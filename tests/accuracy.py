@@ -322,7 +322,7 @@ def without_kernels(batch, dtype):
 
 @np.errstate(all="ignore")  # the kernels compute with what is not finite
 def interpreted(batch, dtype):
-    with mock.patch("focal_lib.torch._TRITON_DEVICE", "cpu"):
+    with mock.patch("focal_lib._ways.TRITON_DEVICE", "cpu"):
         return with_torch(once, focal_lib.torch, batch, dtype)
 
 
@@ -346,7 +346,7 @@ else:
             interpreted, measures=MEASURES[:2], gammas=(0.0, 0.5, 2.0, 20.0), way="interpreter"
         ),
     }
-    if focal_lib.torch._triton is None:
+    if focal_lib._ways.triton is None:
         del PATHS["torch, Triton interpreter"]
 
 
@@ -472,7 +472,7 @@ def table(paths):
 if __name__ == "__main__":
     if asked.device != DEVICE:
         parser.error("--device cuda: torch finds no CUDA device")
-    if CUDA and focal_lib.torch._triton is None:
+    if CUDA and focal_lib._ways.triton is None:
         parser.error("--device cuda: there is no Triton, or an old one")
     has_inductor = CUDA or shutil.which("g++")
     inductor = {"torch, inductor": compiled("inductor")} if has_inductor else {}
