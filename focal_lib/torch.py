@@ -32,6 +32,7 @@ from torch.autograd import forward_ad
 from focal_lib import _checks
 from focal_lib._ways import composed as _composed
 from focal_lib._ways import cpu as _cpu
+from focal_lib._ways.settings import Settings
 
 
 def _triton_kernels() -> Any:
@@ -159,21 +160,11 @@ def sigmoid_focal_loss(
     def made(inputs: Tensor, targets: Tensor, grad: bool) -> list[Tensor] | None:
         return _cpu.sigmoid(inputs, targets, weights, exponent, reduction, grad)
 
-    def launched(inputs: Tensor, targets: Tensor) -> list[Tensor]:
-        return [_triton.sigmoid_forward(inputs, targets, *options, dtype)]
-
-    def launched_back(grad: Tensor, inputs: Tensor, targets: Tensor) -> Tensor:
-        gradient: Tensor = _triton.sigmoid_backward(grad, inputs, targets, *options)
-        return gradient
-
     way, dtype = _way(inputs, targets), _result_dtype(inputs)
-    options = (*weights, exponent, reduction)
-    if way == "operator":
-        gamma_there = _number(exponent, inputs)
-        loss: Tensor = _triton.sigmoid(inputs, targets, *weights, gamma_there, reduction, dtype)
+    if way in ("triton", "operator"):
+        settings = Settings(exponent, reduction, dtype, positive=weights[0], negative=weights[1])
+        loss: Tensor = _triton.sigmoid_focal(inputs, targets, settings)
         return loss
-    if way == "triton":
-        return _launched(launched, launched_back, composed, inputs, targets)
     return _loss(made if way == "cpu" else None, composed, dtype, inputs, targets)
 
 
@@ -230,7 +221,8 @@ def softmax_focal_loss(
     way = "composed" if classes == 1 else _way(input, target, weight)
     indices: tuple[Tensor | None, Tensor | None] | None = None
     if soft:
-        _check_values("target", target, 1)
+        if way not in ("triton", "operator"):
+            _check_values("target", target, 1)
         indices = None, None
     elif target.dtype == torch.bool:
         raise TypeError("target: takes integers or floats, got torch.bool")
@@ -255,26 +247,13 @@ def softmax_focal_loss(
         options = (weight, exponent, smoothing, reduction, divisor, grad)
         return _cpu.softmax(input, index, kept, y, *options)
 
-    def launched(input: Tensor, target: Tensor, weight: Tensor | None) -> list[Tensor]:
-        return list(_triton.softmax_forward(input, target, weight, *options, dtype, save))
-
-    def launched_back(
-        grad: Tensor, input: Tensor, target: Tensor, weight: Tensor | None, *kept: Tensor
-    ) -> Tensor:
-        gradient: Tensor = _triton.softmax_backward(grad, input, target, weight, *kept, *options)
-        return gradient
-
-    options = (exponent, ignored, smoothing, reduction)
-    dtype, save = _result_dtype(input), _wants_gradient(input)
-    if way == "operator":
-        save = torch.is_grad_enabled()  # also of a logit that a transform has wrapped
-        gamma_there = _number(exponent, input)
-        loss: Tensor = _triton.softmax(
-            input, target, weight, gamma_there, *options[1:], dtype, save
-        )[0]
+    dtype = _result_dtype(input)
+    if way in ("triton", "operator"):
+        settings = Settings(
+            exponent, reduction, dtype, weight=weight, ignored=ignored, smoothing=smoothing
+        )
+        loss: Tensor = _triton.softmax_focal(input, target, settings)
         return loss
-    if way == "triton":
-        return _launched(launched, launched_back, composed, input, target, weight)
     return _loss(made if way == "cpu" else None, composed, dtype, input, target, weight)
 
 
@@ -423,43 +402,6 @@ class _WithGradient(torch.autograd.Function):
         return None, None, None, gradient.to(x.dtype), *[None] * len(others)
 
 
-def _launched(
-    forward: Callable[..., list[Tensor]],
-    backward: Callable[..., Tensor],
-    composed: Callable[..., Tensor],
-    x: Tensor,
-    *others: Tensor | None,
-) -> Tensor:
-    """The loss as one launch of kernels makes it, and another its gradient."""
-    if not _wants_gradient(x):
-        return forward(x, *others)[0]
-    loss: Tensor = _WithBackward.apply(forward, backward, composed, x, *others)  # type: ignore[no-untyped-call]
-    return loss
-
-
-class _WithBackward(torch.autograd.Function):
-    """A loss, the gradient of which is made when it is known what it is multiplied by."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, forward: Any, backward: Any, composed: Any, x: Tensor, *others: Any
-    ) -> Tensor:
-        loss, *kept = forward(x, *others)
-        ctx.backward, ctx.composed, ctx.count = backward, composed, 1 + len(others)
-        ctx.save_for_backward(x, *others, *kept)
-        result: Tensor = loss
-        return result
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
-        tensors = ctx.saved_tensors
-        if torch.is_grad_enabled() or not _is_plain(grad):
-            gradient = _composed_gradient(ctx.composed, grad, *tensors[: ctx.count])
-        else:
-            gradient = ctx.backward(grad, *tensors)
-        return None, None, None, gradient, *[None] * (ctx.count - 1)
-
-
 def _composed_gradient(
     composed: Callable[..., Tensor], grad: Tensor, x: Tensor, *others: Tensor | None
 ) -> Tensor:
@@ -475,11 +417,6 @@ def _composed_gradient(
 
 _HALF = _composed.HALF
 _FLOATS = (*_HALF, torch.float32, torch.float64)
-
-
-def _number(value: float, like: Tensor) -> Tensor:
-    """The number on the device, in a way that a compiler does not take it for a constant."""
-    return like.new_zeros((), dtype=torch.float64) + value
 
 
 def _result_dtype(x: Tensor) -> torch.dtype:

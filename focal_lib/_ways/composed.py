@@ -6,6 +6,7 @@ which is infinite for gamma < 1 where q has rounded to 0, by 0.
 """
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -13,6 +14,8 @@ from torch import Tensor
 from torch._functorch.pyfunctorch import retrieve_current_functorch_interpreter
 from torch.autograd import forward_ad
 from torch.nn.functional import logsigmoid
+
+from focal_lib._ways.settings import Settings
 
 HALF = (torch.float16, torch.bfloat16)
 
@@ -65,6 +68,55 @@ def softmax_loss(
         loss = torch.where(kept, loss, 0.0)
     total = loss.numel() if index is None else total_weight(index, kept, weight)
     return _reduced(loss, reduction, total).to(dtype)
+
+
+def sigmoid_focal(x: Tensor, y: Tensor, settings: Settings) -> Tensor:
+    """The loss of two classes."""
+    x = wide(x)
+    wider = torch.float64 if y.dtype == torch.float64 else x.dtype
+    x, y = x.to(wider), y.to(wider)
+    kept = torch.ones_like(y, dtype=torch.bool)
+    if settings.ignored is not None:
+        kept = y != settings.ignored
+    y = torch.where((y >= 0) & (y <= 1), y, torch.nan)
+    x, y = torch.where(kept, x, 0.0), torch.where(kept, y, 0.0)
+    ones = 1.0 if settings.pos_weight is None else settings.pos_weight
+    loss = times(settings.positive * ones * y, sigmoid(x, settings.gamma))
+    loss = loss + times(settings.negative * (1 - y), sigmoid(-x, settings.gamma))
+    if settings.weight is not None:
+        loss = times(settings.weight, loss)
+    loss = torch.where(kept, loss, 0.0)
+    return _reduced(loss, settings.reduction, kept.sum()).to(settings.dtype)
+
+
+def softmax_focal(x: Tensor, target: Tensor, settings: Settings) -> Tensor:
+    """The loss of many classes."""
+    axis = min(x.ndim - 1, 1)
+    index, y = None, target
+    if target.is_floating_point():
+        kept = target.ne(settings.ignored or 0).any(dim=axis)
+        y = torch.where(kept.unsqueeze(axis), target, 0.0)
+        y = torch.where((y >= 0) & (y <= 1), y, torch.nan)
+    else:
+        kept = target.ne(settings.ignored or 0)
+        index = torch.where(kept, target, 0).long()
+    options = (settings.weight, settings.gamma, settings.smoothing)
+    loss = softmax_loss(x, index, kept, y, *options, settings.reduction, settings.dtype)
+    if target.is_floating_point() and settings.reduction == "mean":
+        return loss * (kept.numel() / kept.sum())
+    return loss
+
+
+def composed_gradient(
+    loss: Callable[[Tensor, Tensor, Settings], Tensor], up: Tensor, x: Tensor, target: Tensor,
+    settings: Settings,
+) -> Tensor:  # fmt: skip
+    """The gradient of the composed loss, which has one itself if that is wanted."""
+    again = torch.is_grad_enabled()
+    with torch.enable_grad():
+        x = x if again else x.detach().requires_grad_()
+        (gradient,) = torch.autograd.grad(loss(x, target, settings), x, up, create_graph=again)
+    return gradient.to(x.dtype)
 
 
 def wide(x: Tensor) -> Tensor:
