@@ -576,8 +576,8 @@ def _save_sigmoid_gradient(ctx: Any, inputs: tuple[Any, ...], output: Tensor) ->
 
 
 def _sigmoid_second(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
-    up, x, y, weight, pos_weight, gamma = ctx.saved_tensors
-    settings = _sigmoid_settings(weight, pos_weight, gamma, *ctx.options, dtype=up.dtype)
+    up, x, y, *tensors = ctx.saved_tensors
+    settings = _sigmoid_settings(*tensors, *ctx.options, up.dtype)
     second = _second(lambda x: composed.sigmoid_focal(x, y, settings), grad, up, x)
     return *second, *[None] * 10
 
@@ -600,8 +600,8 @@ def _save_softmax_gradient(ctx: Any, inputs: tuple[Any, ...], output: Tensor) ->
 
 
 def _softmax_second(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
-    up, x, target, weight, gamma = ctx.saved_tensors
-    settings = _softmax_settings(weight, gamma, *ctx.options, dtype=up.dtype)
+    up, x, target, *tensors = ctx.saved_tensors
+    settings = _softmax_settings(*tensors, *ctx.options, up.dtype)
     second = _second(lambda x: composed.softmax_focal(x, target, settings), grad, up, x)
     return *second, *[None] * 9
 

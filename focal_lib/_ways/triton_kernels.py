@@ -305,10 +305,16 @@ def _product(p, u):
 
 
 @triton.jit
-def _times(weight, root, value):
-    """weight root root value, where that is a normal number; 0 times infinity is 0."""
-    large, small = tl.where(weight > 1.0, weight, 1.0), tl.where(weight > 1.0, 1.0, weight)
-    result = (large * root) * (root * value)
+def _times(weight, root, value, IS_FRACTION: tl.constexpr = False):
+    """weight root root value, which loses no digits if it is a normal number; 0 times infinity is
+    0. If IS_FRACTION, weight <= 1.
+    """
+    small = weight
+    if IS_FRACTION:
+        result = root * (root * value)
+    else:
+        small = tl.where(weight > 1.0, 1.0, weight)
+        result = (tl.where(weight > 1.0, weight, 1.0) * root) * (root * value)
     return tl.where((weight == 0.0) & (result == float("inf")), 0.0, small * result)
 
 
@@ -343,10 +349,10 @@ def _at(i, n1, n2, s0, s1, s2, DIMS: tl.constexpr, WIDE_INDEX: tl.constexpr):
 
 
 @triton.jit
-def _of_label(x, weight, gamma, rates, PRECISE: tl.constexpr):
+def _of_label(x, weight, gamma, rates, PRECISE: tl.constexpr, IS_FRACTION: tl.constexpr):
     """The weighted loss of label 1 and its slope, down."""
     root, u, bracket, _, _ = _binary(x, None, gamma, rates, PRECISE)
-    return _times(weight, root, u), _times(weight, root, bracket)
+    return _times(weight, root, u, IS_FRACTION), _times(weight, root, bracket, IS_FRACTION)
 
 
 @triton.jit
@@ -356,14 +362,15 @@ def _sigmoid_terms(x, y, w, v, positive, negative, ignored, gamma, rates, PRECIS
         positive = positive * v
     if w is not None:
         positive, negative = positive * w, negative * w
+    alone: tl.constexpr = v is None and w is None  # weights by alpha are fractions
     kept = y != ignored
     is_one, is_soft = y == 1.0, kept & (y != 0.0) & (y != 1.0)
     weight = tl.where(is_one, positive, negative)
-    value, slope = _of_label(tl.where(is_one, x, -x), weight, gamma, rates, PRECISE)
+    value, slope = _of_label(tl.where(is_one, x, -x), weight, gamma, rates, PRECISE, alone)
     slope = tl.where(is_one, -slope, slope)
     if tl.max(is_soft.to(tl.int32), 0) > 0:  # a target of the block is soft, or bad
-        one, slope_one = _of_label(x, positive * y, gamma, rates, PRECISE)
-        zero, slope_zero = _of_label(-x, negative * (1.0 - y), gamma, rates, PRECISE)
+        one, slope_one = _of_label(x, positive * y, gamma, rates, PRECISE, alone)
+        zero, slope_zero = _of_label(-x, negative * (1.0 - y), gamma, rates, PRECISE, alone)
         is_bad = ~((y >= 0.0) & (y <= 1.0))
         value = tl.where(is_soft, tl.where(is_bad, float("nan"), one + zero), value)
         slope = tl.where(is_soft, tl.where(is_bad, float("nan"), slope_zero - slope_one), slope)
@@ -825,7 +832,7 @@ def softmax_focal_soft_forward(
         reference, others, others_low, x_top, at_top = _exponentials(
             x_row, xc, None, inside, classes, WIDE, EXACT, PRECISE, ROWS, BLOCK
         )
-        root_top, u, bracket, p_top, u_top, _ = _top_terms(
+        root_top, u, bracket, p_top, u_top, root_of_q = _top_terms(
             x_top, reference, others, others_low, gamma, rates, PRECISE
         )
         value = tl.full((ROWS,), 0.0, WIDE)
@@ -840,16 +847,15 @@ def softmax_focal_soft_forward(
             if y_ptr is not None:
                 kept, is_bad = kept | has_others, is_bad | has_bad
             is_top = j[None, :] == at_top[:, None]
-            e, _ = _relative(tl.where(is_top, float("-inf"), x), x_top[:, None], EXACT)
-            odds, odds_low = e, 0.0
+            odds, odds_low = _relative(tl.where(is_top, float("-inf"), x), x_top[:, None], EXACT)
+            p = odds * p_top[:, None]
             if PRECISE:
                 odds, odds_low = _odds(
                     x, x_top[:, None], reference[:, None], others[:, None], others_low[:, None]
                 )
-            root, u_j, h, _ = _class_terms(
-                x, x_top[:, None], e * p_top[:, None], u_top[:, None], odds, odds_low,
-                gamma, rates, PRECISE,
-            )  # fmt: skip
+            root, u_j, h, q = _class_terms(
+                x, x_top[:, None], p, u_top[:, None], odds, odds_low, gamma, rates, PRECISE
+            )
             is_zero = is_top | (a == 0.0)
             part = tl.sum(tl.where(is_zero, 0.0, (a * root) * (root * u_j)), 1)
             value, value_lost = _add(value, value_lost, part)

@@ -1,8 +1,8 @@
 """Compiles the kernels for a CUDA device that need not be there, as they would be launched.
 
-`python tests/focal_lib/cuda_compile.py 90` compiles for capability 9.0 and prints what came of each launch,
-as JSON; with `few` after it, of those in float32 alone. Triton brings the assembler, and what is
-launched is only compiled.
+`python tests/focal_lib/cuda_compile.py 90` compiles for capability 9.0 and prints what came of each
+launch, as JSON; with `few` after it, of those in float32 alone. Triton brings the assembler, and
+what is launched is only compiled.
 """
 
 import json

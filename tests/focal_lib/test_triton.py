@@ -342,7 +342,7 @@ def test_kernels_are_taken(monkeypatch, device):
 
 
 def test_other_gradients_and_transforms_are_composed(monkeypatch, device):
-    for name in ("sigmoid_forward", "softmax_forward", "sigmoid", "softmax"):
+    for name in ("sigmoid_focal", "softmax_focal"):
         monkeypatch.setattr(_triton, name, refuse)
     x, y = rand(5, 3, device=device), rand(5, 3, seed=1, device=device).softmax(1)
     w = torch.ones(3, device=device, requires_grad=True)
@@ -511,6 +511,7 @@ def test_the_host_never_waits(device):
 
 def operator_calls(device, reductions=("none", "mean", "sum")):
     """Arguments of the operators: of each way through the forward pass and back."""
+    operators = torch.ops.focal_lib
     t = torch.tensor([0, 3, -100, 1, 1, 2], device=device)
     gamma = torch.tensor(2.0, dtype=torch.float64, device=device)
     w = torch.arange(1.0, 5, device=device)
@@ -519,18 +520,20 @@ def operator_calls(device, reductions=("none", "mean", "sum")):
     ):
         y = rand(6, 4, seed=1, device=device).softmax(1)
         up = torch.ones((6, 4) if reduction == "none" else (), device=device)
-        sigmoid = (x, y, 0.25, 0.75, gamma, reduction)
-        yield torch.ops.focal_lib.sigmoid_focal_loss, (*sigmoid, torch.float32)
-        yield torch.ops.focal_lib.sigmoid_focal_loss_backward, (up, *sigmoid)
+        for weights, ignored in (((None, None), None), ((w, y[:, :1]), -1)):
+            options = (False, 0.25, 0.75, ignored, reduction)
+            forward = (x, y, *weights, gamma, *options, torch.float32)
+            yield operators.sigmoid_focal_loss, forward
+            share = operators.sigmoid_focal_loss(*forward)[1]
+            backward = (up, x, y, *weights, share, gamma, *options)
+            yield operators.sigmoid_focal_loss_backward, backward
         up = torch.ones(6 if reduction == "none" else (), device=device)
         for target, weight, smoothing in ((t, w, 0.0), (t, None, 0.1), (y, w, 0.0)):
-            softmax = (x, target, weight)
-            options = (gamma, -100, smoothing, reduction)
-            forward = (*softmax, *options, torch.float32, True)
-            yield torch.ops.focal_lib.softmax_focal_loss, forward
-            _, *kept = torch.ops.focal_lib.softmax_focal_loss(*forward)
-            backward = (up, *softmax, *kept, *options)
-            yield torch.ops.focal_lib.softmax_focal_loss_backward, backward
+            options = (gamma, False, -100, smoothing, reduction)
+            forward = (x, target, weight, *options, torch.float32, True)
+            yield operators.softmax_focal_loss, forward
+            _, *kept = operators.softmax_focal_loss(*forward)
+            yield operators.softmax_focal_loss_backward, (up, x, target, weight, *kept, *options)
 
 
 @pytest.mark.parametrize("reduction", sampled(["none", "mean", "sum"], "mean"))
