@@ -454,16 +454,16 @@ def _sigmoid_settings(
     negative: float, ignored: int | None, reduction: str, dtype: torch.dtype,
 ) -> Settings:  # fmt: skip
     """The settings, with a gamma that is a tensor, as `composed` takes it, too."""
-    return Settings(
-        cast(float, gamma), reduction, dtype, weight, ignored, positive, negative, pos_weight
-    )
+    number = cast(float, gamma)
+    return Settings(number, reduction, dtype, weight, ignored, positive, negative, pos_weight)
 
 
 def _softmax_settings(
     weight: Tensor | None, gamma: Tensor, ignored: int, smoothing: float, reduction: str,
     dtype: torch.dtype,
 ) -> Settings:  # fmt: skip
-    return Settings(cast(float, gamma), reduction, dtype, weight, ignored, smoothing=smoothing)
+    number = cast(float, gamma)
+    return Settings(number, reduction, dtype, weight, ignored, smoothing=smoothing)
 
 
 @torch.library.custom_op("focal_lib::sigmoid_focal_loss", mutates_args=())
@@ -572,12 +572,12 @@ def _sigmoid_derivative(ctx: Any, up: Tensor, *_: None) -> tuple[Any, ...]:
 def _save_sigmoid_gradient(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     up, x, y, weight, pos_weight, _, gamma, _, *options = inputs
     ctx.save_for_backward(up, x, y, weight, pos_weight, gamma)
-    ctx.options = options
+    ctx.options = *options, up.dtype
 
 
 def _sigmoid_second(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
     up, x, y, *tensors = ctx.saved_tensors
-    settings = _sigmoid_settings(*tensors, *ctx.options, up.dtype)
+    settings = _sigmoid_settings(*tensors, *ctx.options)
     second = _second(lambda x: composed.sigmoid_focal(x, y, settings), grad, up, x)
     return *second, *[None] * 10
 
@@ -596,12 +596,12 @@ def _softmax_derivative(ctx: Any, up: Tensor, *_: None) -> tuple[Any, ...]:
 def _save_softmax_gradient(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     up, x, target, weight, _, _, gamma, _, *options = inputs
     ctx.save_for_backward(up, x, target, weight, gamma)
-    ctx.options = options
+    ctx.options = *options, up.dtype
 
 
 def _softmax_second(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
     up, x, target, *tensors = ctx.saved_tensors
-    settings = _softmax_settings(*tensors, *ctx.options, up.dtype)
+    settings = _softmax_settings(*tensors, *ctx.options)
     second = _second(lambda x: composed.softmax_focal(x, target, settings), grad, up, x)
     return *second, *[None] * 9
 

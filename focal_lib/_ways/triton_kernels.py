@@ -144,7 +144,7 @@ def _exponential(a, b, PRECISE: tl.constexpr):
         square, square_low = _multiply(t, 0.0, t, 0.0)
         high, low = _sum(1.0, t)
         high, left = _sum(high, 0.5 * square)
-        low += left + (t_low + (t * t_low + (0.5 * square_low + square * t * p)))
+        low += left + (high * t_low + (0.5 * square_low + square * t * p))
         scale = ((1023 - n.to(tl.int64)) << 52).to(tl.float64, bitcast=True)
         high, low = _sum(high, low)
         high, low = high * scale, low * scale
@@ -832,7 +832,7 @@ def softmax_focal_soft_forward(
         reference, others, others_low, x_top, at_top = _exponentials(
             x_row, xc, None, inside, classes, WIDE, EXACT, PRECISE, ROWS, BLOCK
         )
-        root_top, u, bracket, p_top, u_top, root_of_q = _top_terms(
+        root_top, u, bracket, p_top, u_top, _root_of_q = _top_terms(
             x_top, reference, others, others_low, gamma, rates, PRECISE
         )
         value = tl.full((ROWS,), 0.0, WIDE)
@@ -853,7 +853,7 @@ def softmax_focal_soft_forward(
                 odds, odds_low = _odds(
                     x, x_top[:, None], reference[:, None], others[:, None], others_low[:, None]
                 )
-            root, u_j, h, q = _class_terms(
+            root, u_j, h, _q = _class_terms(
                 x, x_top[:, None], p, u_top[:, None], odds, odds_low, gamma, rates, PRECISE
             )
             is_zero = is_top | (a == 0.0)
