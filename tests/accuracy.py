@@ -326,6 +326,7 @@ def interpreted(batch, dtype):
         return with_torch(once, focal_lib.torch, batch, dtype)
 
 
+WHOLE = torch.__version__ >= "2.13"  # an older torch compiles the losses in parts alone
 eager = Path(partial(with_torch, backward, focal_lib.torch))
 composed = Path(partial(with_torch, transforms, focal_lib.torch))
 if CUDA:
@@ -348,6 +349,7 @@ else:
     }
     if focal_lib._ways.triton is None:
         del PATHS["torch, Triton interpreter"]
+PATHS = {name: path for name, path in PATHS.items() if WHOLE or "compiled" not in name}
 
 
 def common_sigmoid(x, y, alpha, gamma, reduction):
@@ -474,7 +476,7 @@ if __name__ == "__main__":
         parser.error("--device cuda: torch finds no CUDA device")
     if CUDA and focal_lib._ways.triton is None:
         parser.error("--device cuda: there is no Triton, or an old one")
-    has_inductor = CUDA or shutil.which("g++")
+    has_inductor = WHOLE and (CUDA or shutil.which("g++"))
     inductor = {"torch, inductor": compiled("inductor")} if has_inductor else {}
     chosen = (PATHS | inductor | peers()).items()
     where = f", on {torch.cuda.get_device_name()}" if CUDA else ""
