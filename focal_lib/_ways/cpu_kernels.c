@@ -292,14 +292,15 @@ INLINE Terms terms(const Margin *m, int opposite, double w, double share, double
     rest.lo = z > zero ? rest.lo : 0.0;
     const double root = power == 0 ? 1.0 : power == ANY ? root_of_power(above, rest, m->l, gamma, mode) : q;
     const double last = power == 1 ? 1.0 : root, v = w * share;
-    const double value = root * (w == 0.0 && u > DBL_MAX ? DBL_MAX : u);
-    const double bracket = fma(gamma, p * (u > DBL_MAX ? DBL_MAX : u), q), slope = root * bracket;
-    /* A large weight may make a normal number of what is none. */
-    const double large = root * m->big, far = z > 100.0 ? 1.0 : 0.0;
-    const double a = w > 1.0 ? far : 0.0, b = v > 1.0 ? far : 0.0;
-    return (Terms){(a > 0.0 ? w * DOWN * large : w * value) * last,
-                   (b > 0.0 ? v * DOWN * (large * (1.0 + gamma)) : v * slope) * last,
-                   v * (root * (far > 0.0 ? 1.0 + gamma : bracket / others)) * last};
+    const double bracket = fma(gamma, p * (u > DBL_MAX ? DBL_MAX : u), q);
+    /* A large weight may make a normal number of what is none. There e and q are the same. */
+    const double far = z > 100.0 ? 1.0 : 0.0, a = w > 1.0 ? far : 0.0, b = v > 1.0 ? far : 0.0;
+    const double value = a > 0.0 ? w * DOWN * m->big : w * (w == 0.0 && u > DBL_MAX ? DBL_MAX : u);
+    double slope = b > 0.0 ? v * DOWN * m->big * (1.0 + gamma) : v * bracket;
+    double spread = v * (far > 0.0 ? 1.0 + gamma : bracket / others);
+    slope = slope > DBL_MAX ? DBL_MAX : slope; /* then root is 0 */
+    spread = spread > DBL_MAX ? DBL_MAX : spread;
+    return (Terms){value * root * last, slope * root * last, spread * root * last};
 }
 
 /* --- Threads ---------------------------------------------------------------------------------- */
@@ -679,9 +680,131 @@ VECTORS static int hard_work(const Focal *focal, int64_t begin, int64_t end, dou
     return status;
 }
 
+/* Every class c, with the factor a_c = w_c y_c. With q_c = S_c / T, T the sum of all e, and
+   h_c = a_c q_c^gamma (1 + gamma e_c / S_c u_c): loss = sum_c a_c q_c^gamma u_c and
+   gradient_j = p_j (sum of the other h) - q_j h_j. The margin of the largest logit may be large, and
+   is that of a hard target; those of the others are below 0. */
+INLINE int soft_row(const Focal *focal, int64_t i, double *restrict e, double *restrict left,
+                    double *restrict h, int mode, int power, Two *total) {
+    const int64_t classes = focal->classes, row = i * classes;
+    const int64_t t = focal->index ? focal->index[i] : -1;
+    const int wide = mode != NARROW;
+    const double gamma = focal->gamma, share = focal->share, unit = focal->unit;
+    const double even = focal->smoothing / (double)classes, given = 1.0 - focal->smoothing;
+    double x[BLOCK], y[BLOCK], value[BLOCK];
+    int kept = !focal->index || t != focal->ignored_index, bad = kept && focal->index && !(t >= 0 && t < classes);
+    if (focal->y) {
+        int64_t ignored = 0, wrong = 0;
+        for (int64_t j = 0; j < classes; j += BLOCK) {
+            const int count = classes - j < BLOCK ? (int)(classes - j) : BLOCK;
+            load(y, focal->y, row + j, focal->wide_target, count);
+            for (int k = 0; k < count; k++) {
+                ignored += y[k] == focal->ignored;
+                wrong += !(y[k] >= 0.0 && y[k] <= 1.0);
+            }
+            for (int k = 0; k < count; k++) h[j + k] = given * y[k] + even;
+        }
+        kept = ignored < classes;
+        bad = kept && wrong;
+    } else {
+        fill(h, even, classes);
+        if (kept && !bad) h[t] = given + even;
+    }
+    if (!kept || bad) {
+        constant_row(focal, i, bad ? NAN : 0.0);
+        return bad ? BAD_TARGET : 0;
+    }
+    if (focal->one) for (int64_t j = 0; j < classes; j++) h[j] *= focal->one[j];
+    const double largest = maximum(focal->x, row, wide, classes);
+    const int64_t top = first_of(focal->x, row, wide, largest, classes);
+    differences(focal->x, row, mode, largest, classes, e, left);
+    if (isinf(largest)) e[top] = 0.0;
+    exponentials(e, left, classes, mode, 7);
+    e[top] *= 0.0;
+    if (mode == WIDER) left[top] = 0.0;
+    Two rest = sum(e, classes, wide);
+    if (mode == WIDER) rest.lo += sum(left, classes, 0).hi;
+    rest = fast_two_sum(rest.hi, rest.lo);
+    const Two zero = {0.0, 0.0}, one = {UP, 0.0};
+    const double a_top = h[top];
+    Margin m = softmax_margin(zero, one, rest, mode);
+    Terms own = terms(&m, 0, a_top, share, rest.hi * DOWN, gamma, mode, power);
+    const Two all = plus(two_sum(UP, rest.hi), (Two){rest.lo, 0.0});
+    const double over = 1.0 / all.hi, log_all = m.l.hi + (m.z < 0.0 ? -m.z - m.rest.hi : 0.0);
+    const double h_top = own.spread * (all.hi * DOWN);
+    Two losses = {own.loss, 0.0}, others = zero;
+    h[top] = 0.0;
+    for (int64_t j = 0; j < classes; j += BLOCK) {
+        const int count = classes - j < BLOCK ? (int)(classes - j) : BLOCK;
+        load(x, focal->x, row + j, wide, count);
+        for (int k = 0; k < count; k++) {
+            const double d = x[k] - largest, a = h[j + k];
+            double u = log_all - d;
+            Two s = {all.hi - e[j + k], 0.0}, o = {0.0, 0.0}, l = zero;
+            if (mode == WIDER) {
+                s = plus(all, (Two){-e[j + k], -left[j + k]});
+                s = fast_two_sum(s.hi, s.lo);
+            }
+            o.hi = e[j + k] / s.hi;
+            double root = s.hi * over, last, inverse;
+            if (mode == WIDER) {
+                o.lo = (fma(-o.hi, s.hi, e[j + k]) + (left[j + k] - o.hi * s.lo)) / s.hi;
+                l = log_one_plus_in_two(o);
+            } else if (power == ANY) {
+                l.hi = log_one_plus(o.hi, &inverse, mode);
+            }
+            if (power == ANY) root = root_of_power(0.0, zero, l, gamma, mode);
+            last = power == 1 ? 1.0 : root;
+            root = power == 0 ? 1.0 : root;
+            last = power == 0 ? 1.0 : last;
+            const double finite = u > DBL_MAX ? DBL_MAX : u;
+            value[k] = a * (a == 0.0 ? finite : u) * root * last;
+            const double slope = a * share * (1.0 + gamma * (o.hi * finite));
+            h[j + k] = (slope > DBL_MAX ? DBL_MAX : slope) * root * last;
+        }
+        if (j <= top && top < j + count) value[top - j] = h[top] = 0.0;
+        losses = plus(losses, sum(value, count, 1));
+        others = plus(others, sum(h + j, count, 1));
+    }
+    const double loss = in_one(losses), of_others = in_one(others);
+    put(focal->loss, i, wide, loss);
+    *total = plus(*total, (Two){loss * unit, 0.0});
+    if (!focal->gradient) return 0;
+    const double sum_of_h = of_others + h_top;
+    const double a = sum_of_h > 1.0 ? 0x1p-450 : DOWN, b = sum_of_h > 1.0 ? 0x1p-450 : 1.0;
+    const double to_p = UP * over;
+    for (int64_t j = 0; j < classes; j += BLOCK) {
+        const int count = classes - j < BLOCK ? (int)(classes - j) : BLOCK;
+        for (int k = 0; k < count; k++)
+            value[k] = e[j + k] * a * ((sum_of_h - h[j + k]) * b * to_p) - (all.hi - e[j + k]) * over * h[j + k];
+        store(focal->gradient, value, row + j, wide, count);
+    }
+    put(focal->gradient, row + top, wide, to_p * of_others - own.slope);
+    return 0;
+}
+
+VECTORS static int soft_work(const Focal *focal, int64_t begin, int64_t end, double *scratch,
+                             Two *total) {
+    const int wide = focal->wide;
+    const double gamma = focal->gamma;
+    double *left = scratch + focal->classes, *h = left + focal->classes;
+    int status = 0;
+    *total = (Two){0.0, 0.0};
+    for (int64_t i = begin; i < end; i++) {
+#define ROW_OF(mode, power) status |= soft_row(focal, i, scratch, left, h, mode, power, total)
+        if (wide && gamma > MODERATE) ROW_OF(WIDER, ANY);
+        else if (wide && gamma == 2.0) ROW_OF(WIDE, 2);
+        else if (wide) ROW_OF(WIDE, ANY);
+        else if (gamma == 2.0) ROW_OF(NARROW, 2);
+        else ROW_OF(NARROW, ANY);
+    }
+    return status;
+}
+
 int focal_softmax(Focal *focal) {
-    const int most = group_of(focal->classes);
-    const int64_t rows = CHUNK / focal->classes / most * most;
-    expect(focal->gradient, focal->count * focal->classes * (focal->wide ? 8 : 4));
-    return run(hard_work, focal, rows > most ? rows : most, 2 * most * focal->classes);
+    const int64_t classes = focal->classes, few = CHUNK / classes;
+    const int hard = !focal->y && focal->smoothing == 0.0, most = hard ? group_of(classes) : 1;
+    const int64_t rows = few > most ? few / most * most : most;
+    expect(focal->gradient, focal->count * classes * (focal->wide ? 8 : 4));
+    return run(hard ? hard_work : soft_work, focal, rows, (hard ? 2 * most : 3) * classes);
 }
