@@ -55,11 +55,11 @@ static const double MODERATE = 4.0; /* the largest gamma of which WIDE will do *
 
 /* --- Functions of a number -------------------------------------------------------------------- */
 
-/* Exponentials are kept times 2^900: down to e^-1330 they are normal, which a weight may make of
+/* Exponentials are kept times 2^996: down to e^-1398 they are normal, which a weight may make of
    them in the end, and many of them have a sum. */
-#define UP 0x1p900
-#define DOWN 0x1p-900
-#define LEAST (-1330.0)
+#define UP 0x1p996
+#define DOWN 0x1p-996
+#define LEAST (-1398.0)
 #define LOG2_HI 0x1.62e42fefa3800p-1 /* a multiple of 2^-42 */
 #define LOG2_LO 0x1.ef35793c76730p-45
 
@@ -75,8 +75,8 @@ INLINE Two fast_two_sum(double a, double b) { /* exact for |a| >= |b| (Dekker) *
     return (Two){s, b - (s - a)};
 }
 
-/* 2^900 e^(a + b), for a <= 0 and a b that is small beside 1. With a = n log 2 + r it is a power of
-   2 times a polynomial, of minimax error 3e-9 or 5e-11, without b and at least e^-1330; or 4e-18,
+/* 2^996 e^(a + b), for a <= 0 and a b that is small beside 1. With a = n log 2 + r it is a power of
+   2 times a polynomial, of minimax error 3e-9 or 5e-11, without b and at least e^-1398; or 4e-18,
    and 0 below. */
 INLINE double exponential(double a, double b, int degree) {
     double c = a < LEAST ? LEAST : a;
@@ -107,7 +107,7 @@ INLINE double exponential(double a, double b, int degree) {
         y = fma(y, r, 0.500000000000001063);
     }
     y = fma(y * r, r, r) + 1.0;
-    power.i = (int64_t)((uint64_t)(n.i + 1023 + 900) << 52); /* if n is NaN, so is y */
+    power.i = (int64_t)((uint64_t)(n.i + 1023 + 996) << 52); /* if n is NaN, so is y */
     return degree > 7 && a < LEAST ? 0.0 : y * power.f;
 }
 
@@ -131,7 +131,7 @@ INLINE Two exponential_in_two(double a, double b) {
     Two sum = fast_two_sum(1.0, r.hi), more = fast_two_sum(sum.hi, 0.5 * square);
     rest = fma(y * r.hi, square, rest) + (r.lo + (sum.lo + more.lo));
     Two e = fast_two_sum(more.hi, rest);
-    power.i = (int64_t)((uint64_t)(n.i + 1023 + 900) << 52);
+    power.i = (int64_t)((uint64_t)(n.i + 1023 + 996) << 52);
     double factor = a < LEAST ? 0.0 : power.f;
     return (Two){e.hi * factor, e.lo * factor};
 }
@@ -177,14 +177,14 @@ INLINE Two log_one_plus_in_two(Two e) {
     return fast_two_sum(sum.hi, sum.lo + fma(k, LOG2_LO, l.lo));
 }
 
-/* log(2^-900 a), a in two parts, as n log 2 + log m, 3/4 <= m < 3/2: the first part of n log 2, and
+/* log(2^-996 a), a in two parts, as n log 2 + log m, 3/4 <= m < 3/2: the first part of n log 2, and
    what is left, in two parts of which mode NARROW and WIDE leave the second 0. */
 INLINE double log_of(Two a, int mode, Two *rest) {
     union { double f; int64_t i; } bits = {a.hi}, m, down;
     int64_t k = (bits.i - 0x3fe8000000000000) >> 52;
     m.i = bits.i - (int64_t)((uint64_t)k << 52);
     down.i = (int64_t)((uint64_t)(1023 - k) << 52);
-    double n = (double)(k - 900);
+    double n = (double)(k - 996);
     Two l = log_near_one((Two){m.f - 1.0, a.lo * down.f});
     Two sum = two_sum(n * LOG2_LO, l.hi);
     *rest = mode == WIDER ? fast_two_sum(sum.hi, sum.lo + l.lo) : (Two){sum.hi, 0.0};
@@ -238,7 +238,7 @@ INLINE double in_one(Two a) { /* an infinite sum has left NaN */
 typedef struct {
     double z;              /* the margin is z + rest */
     Two rest, e, l;        /* e = e^-|margin|, l = log(1 + e) */
-    double big, over;      /* 2^900 e; 1 / (1 + e) */
+    double big, over;      /* 2^996 e; 1 / (1 + e) */
 } Margin;
 
 /* Weighted, and two of them times a share; spread is slope / e^-margin. */
@@ -274,11 +274,11 @@ INLINE double root_of_power(double z, Two rest, Two l, double gamma, int mode) {
    overflows or underflows of which the product does not, and 0 times infinity is 0. */
 INLINE Terms terms(const Margin *m, int opposite, double w, double share, double others, double gamma,
                    int mode, int power) {
-    const double z = opposite ? -m->z : m->z, zero = 0.0;
+    const double zero = 0.0, z = opposite ? -m->z : m->z;
     Two rest = opposite ? (Two){-m->rest.hi, -m->rest.lo} : m->rest;
-    const double small = m->e.hi * m->over, l = m->l.hi;
-    const double p = z > zero ? m->over : small, q = z > zero ? small : m->over;
-    const double above = z > DBL_MAX ? DBL_MAX : z > zero ? z : zero;
+    const double small = m->e.hi * m->over, l = m->l.hi, sign = mode == NARROW ? z : z + rest.hi;
+    const double p = sign > zero ? m->over : small, q = sign > zero ? small : m->over;
+    const double above = z > DBL_MAX ? DBL_MAX : sign > zero ? z : zero;
     if (mode == NARROW) {
         const double below = -z > zero ? -z : zero, u = below > DBL_MAX ? DBL_MAX : below + l;
         const double factor = w * (power == 0 ? 1.0 : power == 1 ? q : power == 2 ? q * q
@@ -287,9 +287,9 @@ INLINE Terms terms(const Margin *m, int opposite, double w, double share, double
         const double far = factor * share * (1.0 + gamma);
         return (Terms){factor * u, slope, z > 100.0 ? far : slope / others};
     }
-    const double u = z > zero ? l : l - z - rest.hi;
-    rest.hi = z > zero ? rest.hi : 0.0;
-    rest.lo = z > zero ? rest.lo : 0.0;
+    const double u = sign > zero ? l : l - z - rest.hi;
+    rest.hi = sign > zero ? rest.hi : 0.0;
+    rest.lo = sign > zero ? rest.lo : 0.0;
     const double root = power == 0 ? 1.0 : power == ANY ? root_of_power(above, rest, m->l, gamma, mode) : q;
     const double last = power == 1 ? 1.0 : root, v = w * share;
     const double bracket = fma(gamma, p * (u > DBL_MAX ? DBL_MAX : u), q);
@@ -528,7 +528,7 @@ INLINE void differences(const void *x, int64_t row, int mode, double largest, in
         }
 }
 
-/* e_j 2^900 in the place of d_j; in mode WIDER in two parts. */
+/* e_j 2^996 in the place of d_j; in mode WIDER in two parts. */
 INLINE void exponentials(double *restrict d, double *restrict left, int64_t count, int mode,
                          int degree) {
     if (mode == NARROW) for (int64_t j = 0; j < count; j++) d[j] = exponential(d[j], 0.0, degree);
@@ -542,7 +542,7 @@ INLINE void exponentials(double *restrict d, double *restrict left, int64_t coun
         }
 }
 
-/* The margin of a class, given its d, and e and S times 2^900. */
+/* The margin of a class, given its d, and e and S times 2^996. */
 INLINE Margin softmax_margin(Two d, Two e, Two others, int mode) {
     Two rest, log_others = {log_of(others, mode, &rest), 0.0};
     Two z = two_sum(d.hi, -log_others.hi), more = two_sum(z.lo, -rest.hi);
@@ -562,10 +562,10 @@ INLINE Margin softmax_margin(Two d, Two e, Two others, int mode) {
     return with_logarithm(z.hi, (Two){z.lo, more.lo}, ratio, others.hi, mode);
 }
 
-/* gradient_j = e_j spread, of e_j 2^900: where one of the two is small the other is not. */
+/* gradient_j = e_j spread, of e_j 2^996: where one of the two is small the other is not. */
 INLINE void spread_over(const double *restrict e, double spread, int wide, void *gradient,
                         int64_t row, int64_t count) {
-    const double a = spread > 1.0 ? 0x1p-450 : DOWN, b = spread > 1.0 ? spread * 0x1p-450 : spread;
+    const double a = spread > 1.0 ? 1.0 : DOWN, b = spread > 1.0 ? spread * DOWN : spread;
     float *f = (float *)gradient + row;
     double *d = (double *)gradient + row;
     if (wide) for (int64_t j = 0; j < count; j++) d[j] = e[j] * a * b;
@@ -730,7 +730,7 @@ INLINE int soft_row(const Focal *focal, int64_t i, double *restrict e, double *r
     Margin m = softmax_margin(zero, one, rest, mode);
     Terms own = terms(&m, 0, a_top, share, rest.hi * DOWN, gamma, mode, power);
     const Two all = plus(two_sum(UP, rest.hi), (Two){rest.lo, 0.0});
-    const double over = 1.0 / all.hi, log_all = m.l.hi + (m.z < 0.0 ? -m.z - m.rest.hi : 0.0);
+    const double over = 1.0 / all.hi, log_all = m.l.hi + (m.z + m.rest.hi < 0.0 ? -m.z - m.rest.hi : 0.0);
     const double h_top = own.spread * (all.hi * DOWN);
     Two losses = {own.loss, 0.0}, others = zero;
     h[top] = 0.0;
@@ -771,7 +771,7 @@ INLINE int soft_row(const Focal *focal, int64_t i, double *restrict e, double *r
     *total = plus(*total, (Two){loss * unit, 0.0});
     if (!focal->gradient) return 0;
     const double sum_of_h = of_others + h_top;
-    const double a = sum_of_h > 1.0 ? 0x1p-450 : DOWN, b = sum_of_h > 1.0 ? 0x1p-450 : 1.0;
+    const double a = sum_of_h > 1.0 ? 1.0 : DOWN, b = sum_of_h > 1.0 ? DOWN : 1.0;
     const double to_p = UP * over;
     for (int64_t j = 0; j < classes; j += BLOCK) {
         const int count = classes - j < BLOCK ? (int)(classes - j) : BLOCK;
