@@ -14,7 +14,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from focal_lib._ways import compiled
 from focal_lib._ways.composed import exponentials
+from focal_lib._ways.settings import Settings
 
 _CHUNK = 2**16  # logits; torch divides an operation among threads from half of that on
 
@@ -28,6 +30,10 @@ def sigmoid(
 
         loss = alpha_t q^gamma u        gradient = -s alpha_t q^gamma (q + gamma p u)
     """
+    if compiled.kernels is not None:
+        dtype = torch.promote_types(x.dtype, torch.float32)
+        settings = Settings(gamma, reduction, dtype, positive=weights[0], negative=weights[1])
+        return [v for v in compiled.make_sigmoid(x, y, settings, grad) if v is not None]
     dtype = torch.promote_types(x.dtype, torch.float32)
     if y.is_floating_point() and torch.promote_types(y.dtype, dtype) != dtype:
         return None  # a target would be rounded
@@ -79,6 +85,13 @@ def softmax(
 
         loss = w_t q^gamma u        gradient_t = -G        gradient_j = G e_j / S
     """
+    if compiled.kernels is not None:
+        target = y
+        if index is not None:
+            target = index if kept is None else torch.where(kept, index, -100)
+        dtype = torch.promote_types(x.dtype, torch.float32)
+        settings = Settings(gamma, reduction, dtype, weight, -100, smoothing=smoothing)
+        return [v for v in compiled.make_softmax(x, target, settings, grad) if v is not None]
     axis = min(x.ndim - 1, 1)
     dtype = torch.promote_types(x.dtype, torch.float32)
     use_kernels = _kernels is not None and dtype == torch.float32
@@ -164,23 +177,4 @@ def _pointer(x: Tensor | None) -> int | None:
     return None if x is None else x.data_ptr()
 
 
-def _load() -> ctypes.CDLL | None:
-    """The compiled kernels; None where there are none."""
-    spec = importlib.util.find_spec("focal_lib._ways._cpu_kernels")
-    if spec is None or spec.origin is None:
-        return None
-    kernels = ctypes.CDLL(spec.origin)
-    pointer, count, real = ctypes.c_void_p, ctypes.c_int64, ctypes.c_double
-    for function, arguments in (
-        (kernels.focal_sigmoid, [pointer] * 4 + [count] + [real] * 4),
-        (kernels.focal_softmax, [pointer] * 6 + [count] * 2 + [real] * 4),
-    ):
-        function.argtypes, function.restype = [*arguments, ctypes.c_int], real
-    # The threads of the OpenMP library that torch has loaded, if its wheel brought it.
-    home = Path(torch.__file__).parent
-    for path in (*home.glob("lib/libgomp*.so*"), *home.parent.glob("torch.libs/libgomp*.so*")):
-        kernels.focal_threads(ctypes.cast(ctypes.CDLL(str(path)).GOMP_parallel, pointer))
-    return kernels
-
-
-_kernels = _load()
+_kernels = None  # compiled.py has them

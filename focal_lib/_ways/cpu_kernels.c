@@ -25,25 +25,28 @@
 #endif
 #define INLINE static inline __attribute__((always_inline))
 
-/* What cpu.py checks before it calls: to be raised with every change of the arguments below. */
-enum { INTERFACE = 2 };
+/* What compiled.py checks before it calls: to be raised with every change of the arguments. */
+enum { INTERFACE = 3 };
 int focal_interface(void) { return INTERFACE; }
 
 typedef struct {
-    const void *x, *y;         /* logits; targets in [0, 1], or class probabilities, or NULL */
-    const int64_t *index;      /* softmax: the class of each row, or NULL */
-    const double *one, *zero;  /* weights of the classes (softmax), of the labels 1 and 0 (sigmoid) */
-    void *loss, *gradient;     /* room for them, or NULL */
-    int64_t count, classes;    /* elements or rows; classes, or the length of `one` and `zero` */
-    int64_t inner;             /* sigmoid: element i has the weights (i / inner) % classes */
-    double gamma, smoothing;
-    double share, unit;        /* factors on the gradient, and on the sum of the losses */
-    double ignored;            /* a target that is left out; NaN for none */
+    const void *x, *y;        /* logits; targets in [0, 1], or class probabilities, or NULL */
+    const int64_t *index;     /* softmax: the class of each row, or NULL */
+    const double *one, *zero; /* weights of the classes (softmax, or NULL), of label 1 and label 0 */
+    void *loss, *gradient;    /* room for them, or NULL */
+    int64_t count, classes;   /* elements, or rows; classes, or the length of `one` and `zero` */
+    int64_t inner;            /* sigmoid: element i has the weights (i / inner) % classes */
     int64_t ignored_index;
-    double total;              /* result: the sum of the losses */
-    int wide, wide_target;     /* whether x, loss and gradient are double; whether y is */
-    int threads, status;       /* status: result: a bit of those below */
+    double gamma, smoothing;
+    double share, unit;       /* factors on the gradient, and on the sum of the losses */
+    double ignored;           /* a target that is left out; NaN for none */
+    double total;             /* result: the sum of the losses */
+    int wide;                 /* whether x, loss and gradient are double, not float */
+    int kind;                 /* of y: one of those below */
+    int threads;
 } Focal;
+enum { FLOAT, DOUBLE, BYTE, INTEGER };
+/* What a kernel returns: 0, or bits of these. */
 enum { BAD_TARGET = 1, NO_MEMORY = 2 };
 
 enum { BLOCK = 512, CHUNK = 1 << 14, LANES = 8, MOST_THREADS = 64 };
@@ -354,7 +357,7 @@ void focal_threads(Parallel of_torch) { parallel = of_torch; }
 static int run(Work work, Focal *focal, int64_t chunk, int64_t scratch) {
     Team team = {.focal = focal, .work = work, .chunk = chunk, .scratch = scratch};
     team.chunks = (focal->count + chunk - 1) / chunk;
-    if (!(team.totals = calloc(team.chunks, sizeof(Two)))) return focal->status = NO_MEMORY;
+    if (!(team.totals = calloc(team.chunks, sizeof(Two)))) return NO_MEMORY;
     int threads = focal->threads < MOST_THREADS ? focal->threads : MOST_THREADS;
     threads = threads < team.chunks ? threads : (int)team.chunks;
     if (threads > 1 && parallel) {
@@ -371,16 +374,20 @@ static int run(Work work, Focal *focal, int64_t chunk, int64_t scratch) {
     for (int64_t k = 0; k < team.chunks; k++) total = plus(total, team.totals[k]);
     focal->total = in_one(total);
     free(team.totals);
-    return focal->status = team.status;
+    return team.status;
 }
 
 /* --- Arrays of float or double ---------------------------------------------------------------- */
 
-INLINE void load(double *restrict to, const void *from, int64_t at, int wide, int count) {
+INLINE void load(double *restrict to, const void *from, int64_t at, int kind, int count) {
     const float *f = (const float *)from + at;
     const double *d = (const double *)from + at;
-    if (wide) for (int i = 0; i < count; i++) to[i] = d[i];
-    else for (int i = 0; i < count; i++) to[i] = f[i];
+    const uint8_t *b = (const uint8_t *)from + at;
+    const int64_t *n = (const int64_t *)from + at;
+    if (kind == FLOAT) for (int i = 0; i < count; i++) to[i] = f[i];
+    else if (kind == DOUBLE) for (int i = 0; i < count; i++) to[i] = d[i];
+    else if (kind == BYTE) for (int i = 0; i < count; i++) to[i] = b[i];
+    else for (int i = 0; i < count; i++) to[i] = (double)n[i];
 }
 
 INLINE void store(void *to, const double *restrict from, int64_t at, int wide, int count) {
@@ -445,7 +452,7 @@ VECTORS static int sigmoid_work(const Focal *focal, int64_t begin, int64_t end, 
     for (int64_t i = begin; i < end; i += BLOCK) {
         const int count = end - i < BLOCK ? (int)(end - i) : BLOCK;
         load(x, focal->x, i, wide, count);
-        load(y, focal->y, i, focal->wide_target, count);
+        load(y, focal->y, i, focal->kind, count);
         for (int k = 0; several && k < count; k++) {
             one[k] = focal->one[class];
             zero[k] = focal->zero[class];
@@ -697,7 +704,7 @@ INLINE int soft_row(const Focal *focal, int64_t i, double *restrict e, double *r
         int64_t ignored = 0, wrong = 0;
         for (int64_t j = 0; j < classes; j += BLOCK) {
             const int count = classes - j < BLOCK ? (int)(classes - j) : BLOCK;
-            load(y, focal->y, row + j, focal->wide_target, count);
+            load(y, focal->y, row + j, focal->kind, count);
             for (int k = 0; k < count; k++) {
                 ignored += y[k] == focal->ignored;
                 wrong += !(y[k] >= 0.0 && y[k] <= 1.0);
