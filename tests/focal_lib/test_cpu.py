@@ -25,12 +25,12 @@ def way(request, monkeypatch):
 
 
 def take(way, monkeypatch):
-    if way == "kernels" and _cpu._kernels is None:
+    if way == "kernels" and _cpu.compiled.kernels is None:
         if os.environ.get("CI"):
             pytest.fail("the kernels were not compiled")
         pytest.skip("the kernels were not compiled: there was no C compiler")
     if way != "kernels":
-        monkeypatch.setattr(_cpu, "_kernels", None)
+        monkeypatch.setattr(_cpu.compiled, "kernels", None)
     if way == "composed":
         monkeypatch.setattr(focal_lib.torch, "_way", lambda *_: "composed")
 
