@@ -140,11 +140,7 @@ INLINE Two exponential_in_two(double a, double b) {
 }
 
 /* With s = g / (2 + g), log(1 + g) = 2 atanh s = 2 s + s w R(w), w = s^2 <= 0.04. */
-INLINE double atanh_rest(double w, int mode) {
-    if (mode == NARROW) {
-        double y = fma(0.241035009361419387, w, 0.285067928845050158);
-        return fma(fma(y, w, 0.400008674746934628), w, 0.666666630589247987);
-    }
+INLINE double atanh_rest(double w) {
     double y = fma(0.138442315521075107, w, 0.131734190256630988);
     y = fma(y, w, 0.153911229947650903);
     y = fma(y, w, 0.181816655241932427);
@@ -160,16 +156,22 @@ INLINE Two log_near_one(Two g) {
     double over = 1.0 / d.hi, s = g.hi * over;
     double left = (fma(-s, d.hi, g.hi) + fma(-s, d.lo + g.lo, g.lo)) * over;
     double w = s * s;
-    return fast_two_sum(2.0 * s, fma(s * w, atanh_rest(w, WIDER), 2.0 * left));
+    return fast_two_sum(2.0 * s, fma(s * w, atanh_rest(w), 2.0 * left));
 }
 
-/* log(1 + e), 0 <= e <= 1, = k log 2 + log(1 + g), and 1 / (1 + e); one division serves both. */
+/* log(1 + e), 0 <= e <= 1, and 1 / (1 + e); one division serves both. In mode NARROW s = e / (2 + e)
+   serves, w <= 1 / 9, to 1e-10; else the logarithm is k log 2 + log(1 + g). */
 INLINE double log_one_plus(double e, double *inverse, int mode) {
-    double k = e > 0.5 ? 1.0 : 0.0;
-    double g = (e - k) * (1.0 - 0.5 * k); /* two choices would make the compiler take two paths */
+    double k = mode != NARROW && e > 0.5 ? 1.0 : 0.0;
+    double g = mode == NARROW ? e : (e - k) * (1.0 - 0.5 * k); /* a choice would be made a branch */
     double a = 1.0 + e, b = 2.0 + g, both = 1.0 / (a * b), s = g * a * both, w = s * s;
     *inverse = b * both;
-    return fma(k, 0x1.62e42fefa39efp-1, fma(s * w, atanh_rest(w, mode), 2.0 * s));
+    if (mode != NARROW) return fma(k, 0x1.62e42fefa39efp-1, fma(s * w, atanh_rest(w), 2.0 * s));
+    double y = fma(0.243016859169396107, w, 0.214274668313032134);
+    y = fma(y, w, 0.286169016390389888);
+    y = fma(y, w, 0.399988771473266515);
+    y = fma(y, w, 0.666666756288671522);
+    return fma(s * w, y, 2.0 * s);
 }
 
 INLINE Two log_one_plus_in_two(Two e) {
@@ -298,7 +300,8 @@ INLINE Terms terms(const Margin *m, int opposite, double w, double share, double
     const double bracket = fma(gamma, p * (u > DBL_MAX ? DBL_MAX : u), q);
     /* A large weight may make a normal number of what is none. There e and q are the same. */
     const double far = z > 100.0 ? 1.0 : 0.0, a = w > 1.0 ? far : 0.0, b = v > 1.0 ? far : 0.0;
-    const double value = a > 0.0 ? w * DOWN * m->big : w * (w == 0.0 && u > DBL_MAX ? DBL_MAX : u);
+    const double most = w == 0.0 ? DBL_MAX : INFINITY;
+    const double value = a > 0.0 ? w * DOWN * m->big : w * (u > most ? most : u);
     double slope = b > 0.0 ? v * DOWN * m->big * (1.0 + gamma) : v * bracket;
     double spread = v * (far > 0.0 ? 1.0 + gamma : bracket / others);
     slope = slope > DBL_MAX ? DBL_MAX : slope; /* then root is 0 */
@@ -398,6 +401,12 @@ INLINE void store(void *to, const double *restrict from, int64_t at, int wide, i
     else for (int i = 0; i < count; i++) f[i] = (float)from[i];
 }
 
+INLINE void put(void *to, int64_t i, int wide, double value) {
+    if (!to) return;
+    if (wide) ((double *)to)[i] = value;
+    else ((float *)to)[i] = (float)value;
+}
+
 INLINE void fill(double *v, double value, int64_t count) {
     for (int64_t i = 0; i < count; i++) v[i] = value;
 }
@@ -405,13 +414,15 @@ INLINE void fill(double *v, double value, int64_t count) {
 /* --- Sigmoid ---------------------------------------------------------------------------------- */
 
 /* loss = one y f(x) + zero (1 - y) f(-x). A hard target has one of the two terms; the other is 0. */
-INLINE void sigmoid_block(const Focal *focal, const double *restrict x, const double *restrict y,
+INLINE void sigmoid_block(const Focal *focal, const void *x, const double *restrict y,
                           const double *restrict one, const double *restrict zero, int count,
-                          int soft, double *restrict loss, double *restrict gradient, int mode,
+                          int soft, double *restrict loss, void *gradient, int mode,
                           int power) {
     const double gamma = focal->gamma, share = focal->share;
     for (int i = 0; i < count; i++) {
-        const double sign = 1.0 - 2.0 * y[i], z = soft ? x[i] : -sign * x[i];
+        const double logit = mode == NARROW ? ((const float *)x)[i] : ((const double *)x)[i];
+        const double sign = 1.0 - 2.0 * y[i], z = soft ? logit : -sign * logit;
+        double slope;
         Two e = {0.0, 0.0};
         double big;
         if (mode == WIDER) {
@@ -428,20 +439,22 @@ INLINE void sigmoid_block(const Focal *focal, const double *restrict x, const do
             Terms a = terms(&m, 0, w, share, 1.0, gamma, mode, power);
             Terms b = terms(&m, 1, v, share, 1.0, gamma, mode, power);
             loss[i] = a.loss + b.loss;
-            gradient[i] = b.slope - a.slope;
+            slope = b.slope - a.slope;
         } else {
             double w = y[i] > 0.5 ? one[i] : zero[i];
             Terms a = terms(&m, 0, w, share, 1.0, gamma, mode, power);
-            loss[i] = a.loss + 0.0; /* the other term; it makes 0 of -0 */
-            gradient[i] = a.slope * sign + 0.0;
+            loss[i] = a.loss;
+            slope = fma(a.slope, sign, 0.0); /* the other term is 0: so that there is no -0 */
         }
+        if (mode == NARROW) ((float *)gradient)[i] = (float)slope;
+        else ((double *)gradient)[i] = slope;
     }
 }
 
 VECTORS static int sigmoid_work(const Focal *focal, int64_t begin, int64_t end, double *scratch,
                                 Two *total) {
-    double x[BLOCK], y[BLOCK], one[BLOCK], zero[BLOCK], loss[BLOCK], gradient[BLOCK];
-    const int several = focal->classes > 1, wide = focal->wide;
+    double y[BLOCK], one[BLOCK], zero[BLOCK], loss[BLOCK], room[BLOCK], some_x[BLOCK];
+    const int several = focal->classes > 1, wide = focal->wide, bytes = wide ? 8 : 4;
     const double gamma = focal->gamma, unit = focal->unit;
     int64_t class = begin / focal->inner % focal->classes, place = begin % focal->inner;
     int status = 0;
@@ -451,7 +464,8 @@ VECTORS static int sigmoid_work(const Focal *focal, int64_t begin, int64_t end, 
     *total = (Two){0.0, 0.0};
     for (int64_t i = begin; i < end; i += BLOCK) {
         const int count = end - i < BLOCK ? (int)(end - i) : BLOCK;
-        load(x, focal->x, i, wide, count);
+        const void *x = (const char *)focal->x + i * bytes;
+        void *gradient = focal->gradient ? (char *)focal->gradient + i * bytes : (char *)room;
         load(y, focal->y, i, focal->kind, count);
         for (int k = 0; several && k < count; k++) {
             one[k] = focal->one[class];
@@ -465,9 +479,12 @@ VECTORS static int sigmoid_work(const Focal *focal, int64_t begin, int64_t end, 
         for (int k = 0; k < count; k++) far += fabs(y[k] * y[k] - y[k]);
         int soft = !(far == 0.0), other = 0;
         for (int k = 0; soft && k < count; k++) other |= !(y[k] >= 0.0 && y[k] <= 1.0);
-        for (int k = 0; other && k < count; k++)
-            if (y[k] == focal->ignored) x[k] = 0.0;
-            else if (!(y[k] >= 0.0 && y[k] <= 1.0)) x[k] = NAN, status = BAD_TARGET;
+        if (other) x = memcpy(some_x, x, count * bytes);
+        for (int k = 0; other && k < count; k++) {
+            const int ignored = y[k] == focal->ignored, bad = !ignored && !(y[k] >= 0.0 && y[k] <= 1.0);
+            if (ignored || bad) put(some_x, k, wide, bad ? NAN : 0.0);
+            if (bad) status = BAD_TARGET;
+        }
 #define BLOCK_OF(soft, mode, power) \
     sigmoid_block(focal, x, y, one, zero, count, soft, loss, gradient, mode, power)
 #define BLOCK_IN(mode, power) (soft ? BLOCK_OF(1, mode, power) : BLOCK_OF(0, mode, power))
@@ -477,9 +494,8 @@ VECTORS static int sigmoid_work(const Focal *focal, int64_t begin, int64_t end, 
         else if (gamma == 2.0) wide ? BLOCK_IN(WIDE, 2) : BLOCK_IN(NARROW, 2);
         else wide ? BLOCK_IN(WIDE, ANY) : BLOCK_IN(NARROW, ANY);
         for (int k = 0; other && k < count; k++)
-            if (y[k] == focal->ignored) loss[k] = gradient[k] = 0.0;
+            if (y[k] == focal->ignored) loss[k] = 0.0, put(gradient, k, wide, 0.0);
         store(focal->loss, loss, i, wide, count);
-        store(focal->gradient, gradient, i, wide, count);
         if (unit != 1.0) for (int k = 0; k < count; k++) loss[k] *= unit;
         *total = plus(*total, sum(loss, count, wide));
     }
@@ -577,12 +593,6 @@ INLINE void spread_over(const double *restrict e, double spread, int wide, void 
     double *d = (double *)gradient + row;
     if (wide) for (int64_t j = 0; j < count; j++) d[j] = e[j] * a * b;
     else for (int64_t j = 0; j < count; j++) f[j] = (float)(e[j] * a * b);
-}
-
-INLINE void put(void *to, int64_t i, int wide, double value) {
-    if (!to) return;
-    if (wide) ((double *)to)[i] = value;
-    else ((float *)to)[i] = (float)value;
 }
 
 /* Nothing, or NaN, for a row that is left out or has no such class. */
