@@ -24,7 +24,8 @@ static double power(double q, double gamma) {
     return product;
 }
 
-static void compare(const float *got, const double *true, const float *x, int count, Errors *errors) {
+static void compare(const float *got, const double *true, const float *x, int count,
+                    Errors *errors) {
     for (int i = 0; i < count; i++) {
         const double size = fabs(true[i]);
         if (!(size >= FLT_MIN && size <= FLT_MAX)) continue;
@@ -43,9 +44,9 @@ static void compare(const float *got, const double *true, const float *x, int co
 /* Of the logits whose absolute values have the bits first, first + stride, ... before last: the
    errors of loss and gradient for label 0, then for label 1. The kernel computes count logits of
    the arrays in its arguments, which have room for 2 BLOCK. */
-void certify(int (*kernel)(void *), void *arguments, int64_t *count, float *x, float *y, float *loss,
-             float *gradient, double gamma, uint32_t first, uint32_t last, uint32_t stride,
-             Errors errors[4]) {
+void certify(int (*kernel)(void *), void *arguments, int64_t *count, float *x, float *y,
+             float *loss, float *gradient, double gamma, uint32_t first, uint32_t last,
+             uint32_t stride, Errors errors[4]) {
     static _Thread_local double f[2][2 * BLOCK], slope[2][2 * BLOCK];
     for (uint64_t next = first; next < last;) {
         int n = 0;

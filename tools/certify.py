@@ -54,9 +54,7 @@ def load() -> ctypes.CDLL:
         library = Path(folder) / "certify.so"
         source = Path(__file__).with_suffix(".c")
         options = ["-std=c11", "-O2", "-ffp-contract=off", "-fPIC", "-shared"]
-        subprocess.run(
-            [*compiler(), *options, str(source), "-o", str(library), "-lm"], check=True
-        )
+        subprocess.run([*compiler(), *options, str(source), "-o", str(library), "-lm"], check=True)
         return ctypes.CDLL(str(library))
 
 

@@ -145,7 +145,7 @@ def _make(
 
 
 def _array(x: Tensor, dtypes: tuple[torch.dtype, ...]) -> Tensor:
-    """The numbers side by side in memory, in one of the types: unchanged, as all of them are wider."""
+    """The numbers side by side in memory, in one of the types or in a wider one of them."""
     x = x.detach()
     if x.dtype not in dtypes:
         x = x.to(torch.float32 if x.is_floating_point() else torch.int64)
@@ -177,8 +177,9 @@ def _label_weights(x: Tensor, settings: Settings) -> tuple[Tensor, Tensor, int]:
 def _total_weight(
     index: Tensor, weight: Tensor | None, classes: int, ignored: int | None
 ) -> tuple[float, Tensor | None]:
-    """What the mean divides by, and the weights; both times a power of 2 if they are so large, or so
-    small, that their sum would not be exact.
+    """What the mean divides by, and the weights.
+
+    Both are times a power of 2 if the weights are so large, or so small, that sums would not be exact.
     """
     if weight is None:
         return int((index != ignored).sum()), None
@@ -208,8 +209,8 @@ def _load() -> tuple[ctypes.CDLL | None, str]:
             parallel = ctypes.CDLL(str(path)).GOMP_parallel
             library.focal_threads(ctypes.cast(parallel, ctypes.c_void_p))
     except (OSError, AttributeError) as error:
-        reason = f"{spec.origin} is not that of this cpu_kernels.c: install focal_lib again ({error})"
-        warnings.warn(f"focal_lib: slower without its kernels: {reason}", RuntimeWarning, stacklevel=2)
+        reason = f"{spec.origin} is not of this cpu_kernels.c ({error}): install focal_lib again"
+        warnings.warn(f"focal_lib: no compiled kernels: {reason}", RuntimeWarning, stacklevel=2)
         return None, reason
     return library, ""
 

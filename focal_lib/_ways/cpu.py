@@ -7,10 +7,6 @@ and so is their gradient. Both functions return None where they do not serve: so
 the kernels, bad ones, and a loss that is not finite.
 """
 
-import ctypes
-import importlib.util
-from pathlib import Path
-
 import torch
 from torch import Tensor
 

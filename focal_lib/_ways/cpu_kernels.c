@@ -1,13 +1,14 @@
 /* The focal losses of logits in memory, and their gradients, in one pass.
 
-   focal_lib._ways.cpu calls `focal_sigmoid` and `focal_softmax` through ctypes where the package
-   could compile them when it was installed. Logits are float or double; all arithmetic is in double
+   compiled.py calls `focal_sigmoid` and `focal_softmax` through ctypes where the package could
+   compile them when it was installed. Logits are float or double; all arithmetic is in double
    and is rounded once, when it is stored. An element's result depends on that element alone (in the
    softmax loss, on its row), and sums are taken in an order of their own: neighbours, blocks and
-   threads change no bit. That needs the compiler to round as C says: no -ffast-math, no contraction.
+   threads change no bit. For that the compiler must round as C says: no -ffast-math, and no
+   contraction.
 
    In the names z is a margin, log(p / q), p = sigma(z) the probability of what came out, q = 1 - p,
-   u = -log p; the loss is f(z) = q^gamma u and -f'(z) = q^gamma (q + gamma p u), called the slope. */
+   u = -log p. The loss is f(z) = q^gamma u; -f'(z) = q^gamma (q + gamma p u) is called slope. */
 
 #define _DEFAULT_SOURCE /* madvise */
 #include <float.h>
@@ -32,7 +33,7 @@ int focal_interface(void) { return INTERFACE; }
 typedef struct {
     const void *x, *y;        /* logits; targets in [0, 1], or class probabilities, or NULL */
     const int64_t *index;     /* softmax: the class of each row, or NULL */
-    const double *one, *zero; /* weights of the classes (softmax, or NULL), of label 1 and label 0 */
+    const double *one, *zero; /* weights of label 1 and 0; softmax: of the classes, or NULL */
     void *loss, *gradient;    /* room for them, or NULL */
     int64_t count, classes;   /* elements, or rows; classes, or the length of `one` and `zero` */
     int64_t inner;            /* sigmoid: element i has the weights (i / inner) % classes */
@@ -159,8 +160,8 @@ INLINE Two log_near_one(Two g) {
     return fast_two_sum(2.0 * s, fma(s * w, atanh_rest(w), 2.0 * left));
 }
 
-/* log(1 + e), 0 <= e <= 1, and 1 / (1 + e); one division serves both. In mode NARROW s = e / (2 + e)
-   serves, w <= 1 / 9, to 1e-10; else the logarithm is k log 2 + log(1 + g). */
+/* log(1 + e), 0 <= e <= 1, and 1 / (1 + e); one division serves both. In mode NARROW it is of
+   s = e / (2 + e), w <= 1 / 9, to 1e-10; else the logarithm is k log 2 + log(1 + g). */
 INLINE double log_one_plus(double e, double *inverse, int mode) {
     double k = mode != NARROW && e > 0.5 ? 1.0 : 0.0;
     double g = mode == NARROW ? e : (e - k) * (1.0 - 0.5 * k); /* a choice would be made a branch */
@@ -246,7 +247,7 @@ typedef struct {
     double big, over;      /* 2^996 e; 1 / (1 + e) */
 } Margin;
 
-/* Weighted, and two of them times a share; spread is slope / e^-margin. */
+/* Weighted, and two of them times a share; spread is slope / others. */
 typedef struct { double loss, slope, spread; } Terms;
 
 INLINE Margin with_logarithm(double z, Two rest, Two e, double big, int mode) {
@@ -277,8 +278,8 @@ INLINE double root_of_power(double z, Two rest, Two l, double gamma, int mode) {
 
 /* The terms of the margin, or of its opposite. What is multiplied is in an order in which nothing
    overflows or underflows of which the product does not, and 0 times infinity is 0. */
-INLINE Terms terms(const Margin *m, int opposite, double w, double share, double others, double gamma,
-                   int mode, int power) {
+INLINE Terms terms(const Margin *m, int opposite, double w, double share, double others,
+                   double gamma, int mode, int power) {
     const double zero = 0.0, z = opposite ? -m->z : m->z;
     Two rest = opposite ? (Two){-m->rest.hi, -m->rest.lo} : m->rest;
     const double small = m->e.hi * m->over, l = m->l.hi, sign = mode == NARROW ? z : z + rest.hi;
@@ -295,7 +296,9 @@ INLINE Terms terms(const Margin *m, int opposite, double w, double share, double
     const double u = sign > zero ? l : l - z - rest.hi;
     rest.hi = sign > zero ? rest.hi : 0.0;
     rest.lo = sign > zero ? rest.lo : 0.0;
-    const double root = power == 0 ? 1.0 : power == ANY ? root_of_power(above, rest, m->l, gamma, mode) : q;
+    const double root = power == 0   ? 1.0
+                        : power == ANY ? root_of_power(above, rest, m->l, gamma, mode)
+                                       : q;
     const double last = power == 1 ? 1.0 : root, v = w * share;
     const double bracket = fma(gamma, p * (u > DBL_MAX ? DBL_MAX : u), q);
     /* A large weight may make a normal number of what is none. There e and q are the same. */
@@ -368,7 +371,8 @@ static int run(Work work, Focal *focal, int64_t chunk, int64_t scratch) {
     } else {
         pthread_t ids[MOST_THREADS];
         int started = 0;
-        while (started < threads - 1 && !pthread_create(&ids[started], NULL, take_chunks_in_thread, &team))
+        while (started < threads - 1 &&
+               !pthread_create(&ids[started], NULL, take_chunks_in_thread, &team))
             started++;
         take_chunks(&team);
         while (started > 0) pthread_join(ids[--started], NULL);
@@ -413,7 +417,7 @@ INLINE void fill(double *v, double value, int64_t count) {
 
 /* --- Sigmoid ---------------------------------------------------------------------------------- */
 
-/* loss = one y f(x) + zero (1 - y) f(-x). A hard target has one of the two terms; the other is 0. */
+/* loss = one y f(x) + zero (1 - y) f(-x). Of a hard target one of the two terms is 0. */
 INLINE void sigmoid_block(const Focal *focal, const void *x, const double *restrict y,
                           const double *restrict one, const double *restrict zero, int count,
                           int soft, double *restrict loss, void *gradient, int mode,
@@ -481,7 +485,8 @@ VECTORS static int sigmoid_work(const Focal *focal, int64_t begin, int64_t end, 
         for (int k = 0; soft && k < count; k++) other |= !(y[k] >= 0.0 && y[k] <= 1.0);
         if (other) x = memcpy(some_x, x, count * bytes);
         for (int k = 0; other && k < count; k++) {
-            const int ignored = y[k] == focal->ignored, bad = !ignored && !(y[k] >= 0.0 && y[k] <= 1.0);
+            const int ignored = y[k] == focal->ignored;
+            const int bad = !ignored && !(y[k] >= 0.0 && y[k] <= 1.0);
             if (ignored || bad) put(some_x, k, wide, bad ? NAN : 0.0);
             if (bad) status = BAD_TARGET;
         }
@@ -595,11 +600,15 @@ INLINE void spread_over(const double *restrict e, double spread, int wide, void 
     else for (int64_t j = 0; j < count; j++) f[j] = (float)(e[j] * a * b);
 }
 
-/* Nothing, or NaN, for a row that is left out or has no such class. */
+/* 0, or NaN, for a row that is left out, or has no such class. */
 static void constant_row(const Focal *focal, int64_t i, double value) {
+    const int64_t classes = focal->classes, bytes = classes * (focal->wide ? 8 : 4);
     put(focal->loss, i, focal->wide, value);
-    for (int64_t j = 0; focal->gradient && j < focal->classes; j++)
-        put(focal->gradient, i * focal->classes + j, focal->wide, value);
+    if (!focal->gradient) return;
+    if (value == 0.0) memset((char *)focal->gradient + i * bytes, 0, bytes);
+    else
+        for (int64_t j = 0; j < classes; j++)
+            put(focal->gradient, i * classes + j, focal->wide, value);
 }
 
 INLINE int64_t first_of(const void *x, int64_t row, int wide, double value, int64_t count) {
@@ -628,13 +637,17 @@ INLINE int hard_rows(const Focal *focal, int64_t first, int rows, double *restri
             const int64_t count = classes - j < BLOCK ? classes - j : BLOCK, k = r * classes + j;
             differences(focal->x, row + j, mode, largest, count, e + k, left + k);
             if (j <= top && top < j + count) e[k + top - j] = 0.0;
-            if (good && j <= t && t < j + count) d_t[r] = e[k + t - j], d_left[r] = wide ? left[k + t - j] : 0.0;
+            if (good && j <= t && t < j + count) {
+                d_t[r] = e[k + t - j];
+                d_left[r] = wide ? left[k + t - j] : 0.0;
+            }
             if (rows == 1) exponentials(e + k, left + k, count, mode, degree);
         }
     }
     if (rows > 1) exponentials(e, left, rows * classes, mode, degree);
     for (int r = 0; r < rows; r++) {
-        const int64_t t = focal->index[first + r], k = r * classes, own = k + (t >= 0 && t < classes ? t : 0);
+        const int64_t t = focal->index[first + r], k = r * classes;
+        const int64_t own = k + (t >= 0 && t < classes ? t : 0);
         e_t[r] = e[own];
         e[own] *= 0.0; /* NaN stays */
         Two s = sum(e + k, classes, wide);
@@ -680,12 +693,13 @@ VECTORS static int hard_work(const Focal *focal, int64_t begin, int64_t end, dou
                              Two *total) {
     const int most = group_of(focal->classes), wide = focal->wide;
     const double gamma = focal->gamma;
+    double *left = scratch + most * focal->classes;
     int status = 0;
     *total = (Two){0.0, 0.0};
     for (int64_t i = begin; i < end; i += most) {
         const int rows = end - i < most ? (int)(end - i) : most;
 #define ROWS_OF(mode, power) \
-    status |= hard_rows(focal, i, rows, scratch, scratch + most * focal->classes, mode, power, total)
+    status |= hard_rows(focal, i, rows, scratch, left, mode, power, total)
         if (wide && gamma > MODERATE) ROWS_OF(WIDER, ANY);
         else if (wide && gamma == 2.0) ROWS_OF(WIDE, 2);
         else if (wide && gamma == 0.0) ROWS_OF(WIDE, 0);
@@ -699,8 +713,8 @@ VECTORS static int hard_work(const Focal *focal, int64_t begin, int64_t end, dou
 
 /* Every class c, with the factor a_c = w_c y_c. With q_c = S_c / T, T the sum of all e, and
    h_c = a_c q_c^gamma (1 + gamma e_c / S_c u_c): loss = sum_c a_c q_c^gamma u_c and
-   gradient_j = p_j (sum of the other h) - q_j h_j. The margin of the largest logit may be large, and
-   is that of a hard target; those of the others are below 0. */
+   gradient_j = p_j (sum of the other h) - q_j h_j. The margin of the largest logit is that of a
+   hard target, and may be large; those of the others are not above 0. */
 INLINE int soft_row(const Focal *focal, int64_t i, double *restrict e, double *restrict left,
                     double *restrict h, int mode, int power, Two *total) {
     const int64_t classes = focal->classes, row = i * classes;
@@ -709,7 +723,8 @@ INLINE int soft_row(const Focal *focal, int64_t i, double *restrict e, double *r
     const double gamma = focal->gamma, share = focal->share, unit = focal->unit;
     const double even = focal->smoothing / (double)classes, given = 1.0 - focal->smoothing;
     double x[BLOCK], y[BLOCK], value[BLOCK];
-    int kept = !focal->index || t != focal->ignored_index, bad = kept && focal->index && !(t >= 0 && t < classes);
+    int kept = !focal->index || t != focal->ignored_index;
+    int bad = kept && focal->index && !(t >= 0 && t < classes);
     if (focal->y) {
         int64_t ignored = 0, wrong = 0;
         for (int64_t j = 0; j < classes; j += BLOCK) {
@@ -747,7 +762,8 @@ INLINE int soft_row(const Focal *focal, int64_t i, double *restrict e, double *r
     Margin m = softmax_margin(zero, one, rest, mode);
     Terms own = terms(&m, 0, a_top, share, rest.hi * DOWN, gamma, mode, power);
     const Two all = plus(two_sum(UP, rest.hi), (Two){rest.lo, 0.0});
-    const double over = 1.0 / all.hi, log_all = m.l.hi + (m.z + m.rest.hi < 0.0 ? -m.z - m.rest.hi : 0.0);
+    const double over = 1.0 / all.hi, below = -m.z - m.rest.hi;
+    const double log_all = m.l.hi + (below > 0.0 ? below : 0.0);
     const double h_top = own.spread * (all.hi * DOWN);
     Two losses = {own.loss, 0.0}, others = zero;
     h[top] = 0.0;
@@ -792,8 +808,10 @@ INLINE int soft_row(const Focal *focal, int64_t i, double *restrict e, double *r
     const double to_p = UP * over;
     for (int64_t j = 0; j < classes; j += BLOCK) {
         const int count = classes - j < BLOCK ? (int)(classes - j) : BLOCK;
-        for (int k = 0; k < count; k++)
-            value[k] = e[j + k] * a * ((sum_of_h - h[j + k]) * b * to_p) - (all.hi - e[j + k]) * over * h[j + k];
+        for (int k = 0; k < count; k++) {
+            const double own_h = h[j + k], q = (all.hi - e[j + k]) * over;
+            value[k] = e[j + k] * a * ((sum_of_h - own_h) * b * to_p) - q * own_h;
+        }
         store(focal->gradient, value, row + j, wide, count);
     }
     put(focal->gradient, row + top, wide, to_p * of_others - own.slope);
