@@ -172,11 +172,11 @@ def implementation(case: Case, name: str, gamma: float) -> Callable[[Any, Any], 
         if "sigmoid" in case.name:
             return lambda x, y: kornia.binary_focal_loss_with_logits(x, y, **settings)
         return lambda x, y: kornia.focal_loss(x, y, alpha=None, **settings)
-    import focal_lib._ways.cpu
+    import focal_lib._ways.compiled
     import focal_lib.torch
 
     if name == WITHOUT:
-        focal_lib._ways.cpu._kernels = None
+        focal_lib._ways.compiled.kernels = None
     call = getattr(focal_lib.torch, loss)
     if name == COMPILED:
         call = torch.compile(call)
