@@ -49,12 +49,13 @@ class Case(NamedTuple):
     """What is computed, as its name says (library or loss, reduction), and what it must reach."""
 
     name: str
-    shape: tuple[int, int]
+    shape: tuple[int, ...]
     targets: dict[str, float | None]  # by peer, how many times faster; None: for information
     memory: float | None = None  # peak beyond the inputs, bytes an element
 
     def small(self) -> "Case":
-        return self._replace(shape=(min(self.shape[0], 20), min(self.shape[1], 100)))
+        largest = (20, 100, 8, 8)
+        return self._replace(shape=tuple(map(min, self.shape, largest)))
 
 
 CASES = [
