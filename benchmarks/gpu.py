@@ -420,8 +420,8 @@ def machine(device: str) -> dict[str, Any]:
 
 def look(name: str) -> dict[str, Any]:
     """The line of an implementation; compiled, it is that of the eager one, dashed and open."""
-    formula, plain = ("#D55E00", "s"), ("#AA3377", "D")
-    known = {OURS: ("#0072B2", "o"), KORNIA: ("#00855F", "^"), COPY: ("black", "|")}
+    formula, plain = ("C2", "s"), ("C4", "D")
+    known = {OURS: ("C1", "o"), KORNIA: ("C3", "^"), COPY: ("black", "|")}
     known |= {TORCHVISION: formula, FOCAL_CE: formula, BCE: plain, CE: plain}
     color, mark = known[name.removesuffix(COMPILED)]
     face, line = ("white", "--") if name.endswith(COMPILED) else (color, "-")

@@ -455,7 +455,7 @@ def plot(report: dict[str, Any], path: Path) -> None:
     figure, axes = plt.subplots(
         len(panels), figsize=(8, 1.2 + 0.21 * sum(heights)), height_ratios=heights, squeeze=False
     )
-    plain, ours, target = "0.45", "#0072B2", "#D55E00"
+    plain, ours, target = "0.45", "C1", "C2"
     for axis, (unit, rows) in zip(axes[:, 0], panels.items(), strict=True):
         for row, c in ((i, c) for i, group in enumerate(rows.values()) for c in group):
             color = ours if c["target"] else plain
