@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parent.parent
 CHAPTERS = ROOT / "chapters"
 
 # The first code cell of a notebook, so that it runs as it is downloaded. It does nothing where all
-# is there. The site's copies have the wheel's hash and address (theme/focal_theme/notebooks.py).
+# is there. The site's copies have the wheel's hash and address (theme/focal_theme/wheel.py).
 #
 # pip runs code of a folder that it installs, and the kernel imports from it. So a checkout is taken
 # only where the notebook is in its place there, and where nobody else can have put or changed what

@@ -107,11 +107,9 @@ def colors_written_out(text: str) -> set[str]:
     return digits & {found.upper() for found in re.findall(r"(?<![\w&])#?([\dA-Fa-f]{6})\b", text)}
 
 
-@pytest.mark.parametrize(
-    "folder", ["focal_notes", "theme/static", "theme/focal_theme", "benchmarks"]
-)
+@pytest.mark.parametrize("folder", DRAWING)
 def test_colors_are_in_the_palette_alone(folder: str) -> None:
-    kinds = (".py", ".mplstyle", ".css", ".js")
+    kinds = (".py", ".mplstyle", ".css", ".js", ".md")
     files = [path for path in (ROOT / folder).rglob("*") if path.suffix in kinds]
     assert files
     for path in files:

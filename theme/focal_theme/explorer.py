@@ -23,9 +23,10 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 from sphinx.writers.html5 import HTML5Translator
 
-from focal_theme.npm import THEME, node, package, static_folder
+from focal_theme.book import ROOT, THEME
+from focal_theme.npm import node, package, static_folder
 
-PALETTE = json.loads((THEME.parent / "focal_notes" / "palette.json").read_text("utf-8"))
+PALETTE = json.loads((ROOT / "focal_notes" / "palette.json").read_text("utf-8"))
 COLORS = {float(gamma): PALETTE["colors"][s["color"]] for gamma, s in PALETTE["gammas"].items()}
 DASHES = {float(gamma): s["dashes"] for gamma, s in PALETTE["gammas"].items()}  # in line widths
 GAMMAS = (0.0, 0.5, 1.0, 2.0, 5.0)  # of the figure

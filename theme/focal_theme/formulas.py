@@ -17,7 +17,8 @@ from sphinx.util import logging
 from sphinx.util.math import get_node_equation_number
 from sphinx.writers.html5 import HTML5Translator
 
-from focal_theme.npm import THEME, node, package, static_folder
+from focal_theme.book import THEME
+from focal_theme.npm import node, package, static_folder
 
 logger = logging.getLogger(__name__)
 

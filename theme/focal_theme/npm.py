@@ -8,7 +8,7 @@ from pathlib import Path
 from sphinx.application import Sphinx
 from sphinx.errors import ExtensionError
 
-THEME = Path(__file__).resolve().parent.parent
+from focal_theme.book import THEME
 
 
 def package(name: str) -> Path:

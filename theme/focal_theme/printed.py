@@ -27,8 +27,6 @@ from focal_theme import explorer
 from focal_theme.citing import facts
 from focal_theme.folds import fold
 
-ROOT = Path(__file__).resolve().parent.parent.parent
-
 # What the landing page is called where the title page has the book's title.
 PREFACE = "About these notes"
 
