@@ -265,9 +265,7 @@ def _union(parts: list[tuple[int, Any]]) -> int:
     return total
 
 
-def source_of(
-    name: str, start: str = "", stop: str = "", file: str = "focal_lib/_ways/triton.py"
-) -> str:
+def source_of(name: str, start: str = "", stop: str = "") -> str:
     """Some lines of a function of focal_lib/_ways/triton.py as it is now: no text can go stale.
 
     From the first line of the body that has ``start`` in it to the one before the next that has

@@ -53,10 +53,10 @@ def curves() -> dict[str, Any]:
 class Part:
     title: str  # of the vertical axis; this and the next in HTML
     axis: str  # of the horizontal one
-    about: str  # the figure in words; {gammas} are listed, and {numbers} at a point
+    about: str  # the figure in words; {numbers} are those of each gamma at the point
     point: float
-    number: str  # of those of curves.js
-    form: str  # in which it is said
+    number: str  # its name in curves.js
+    form: str  # its format
 
     def alt(self, numbers: list[dict[str, float]]) -> str:
         values = (format(row[self.number], self.form) for row in numbers)

@@ -9,7 +9,7 @@ from sphinx.application import Sphinx
 
 from focal_theme.book import THEME
 
-# Without scripts nothing is folded: who cannot click can read it all.
+# Without scripts nothing is folded: a reader who cannot click can read it all.
 NO_SCRIPT = """<noscript><style>
   details::details-content { content-visibility: visible; block-size: auto; }
 </style></noscript>"""
