@@ -29,7 +29,7 @@ CHAPTERS = ROOT / "chapters"
 # pip runs code of a folder that it installs, and the kernel imports from it. So a checkout is taken
 # only where the notebook is in its place there, and where nobody else can have put or changed what
 # is built or imported: root's entries and the packages. Links are refused, since they may lead out
-# (on Linux by their mode, 0o777). The notebook's own folder is trusted by every kernel, which imports
+# (on Linux by their mode, 0o777). Every kernel trusts the notebook's own folder, since it imports
 # from there. But a browser may put a file of any name into the folder of downloads: so a notebook
 # from the site, which has the wheel's hash, takes no other wheel.
 INSTALL = """\
