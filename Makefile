@@ -106,7 +106,8 @@ test-oldest: .venv/oldest/.done ## Run the library's tests and the notebooks on 
 	  --doctest-ignore-import-errors $(OLDEST_TESTS) focal_lib $(OLDEST_NOTEBOOKS)
 
 test-gpu: $(GPU_TEST) ## Run the torch tests and the accuracy grid on a CUDA device; GPU_PYTHON=python3 for another Python
-	@PYTHONPATH=. $(GPU_PYTHON) -m pytest $(ARGS) --device cuda --cases all \
+	@many=$$($(GPU_PYTHON) -c 'import xdist' 2>/dev/null && echo '-n 12'); \
+	  PYTHONPATH=. $(GPU_PYTHON) -m pytest $$many $(ARGS) --device cuda --cases all \
 	  tests/focal_lib/test_torch.py tests/focal_lib/test_triton.py tests/focal_lib/test_accuracy.py
 	@PYTHONPATH=. $(GPU_PYTHON) tests/accuracy.py --device cuda CUDA
 

@@ -228,7 +228,7 @@ def focal_scores(focal: SigmoidFocalObjective, x: Array, y: Array, others: Array
 
 
 def xgboost_scores(gamma: float, child: float, x: Array, y: Array, others: Array) -> Scores:
-    focal = SigmoidFocalObjective(gamma=gamma)
+    focal = SigmoidFocalObjective(alpha=None, gamma=gamma)
     start = focal.initial_score(y)
     data = xgboost.DMatrix(x, y, base_margin=np.full(len(y), start))
     other = xgboost.DMatrix(others, base_margin=np.full(len(others), start))
@@ -260,7 +260,7 @@ def candidates(method: str, table: Table) -> list[Candidate]:
 
 
 def focal_candidate(gamma: float, alpha: float | None) -> Candidate:
-    focal = SigmoidFocalObjective(alpha, gamma)
+    focal = SigmoidFocalObjective(alpha=alpha, gamma=gamma)
 
     def fit(x: Array, y: Array, others: Array, seed: int) -> Scores:
         return focal_scores(focal, x, y, others)
@@ -270,7 +270,7 @@ def focal_candidate(gamma: float, alpha: float | None) -> Candidate:
 
 def xgboost_candidates(method: str) -> list[Candidate]:
     gamma, child = XGBOOST_METHODS[method]
-    focal = SigmoidFocalObjective(gamma=gamma)
+    focal = SigmoidFocalObjective(alpha=None, gamma=gamma)
 
     def fit(x: Array, y: Array, others: Array, seed: int) -> Scores:
         return xgboost_scores(gamma, child, x, y, others)
@@ -279,7 +279,7 @@ def xgboost_candidates(method: str) -> list[Candidate]:
 
 
 def focal_log_odds(focal: SigmoidFocalObjective, raw: Array) -> Array:
-    return np.asarray(sigmoid_posterior(raw, focal.alpha, focal.gamma))
+    return np.asarray(sigmoid_posterior(raw, alpha=focal.alpha, gamma=focal.gamma))
 
 
 def splits(y: Array, folds: int, seed: int) -> list[tuple[Array, Array]]:
@@ -396,8 +396,8 @@ class Treated:
 
     def __call__(self, raw: Array, data: lightgbm.Dataset) -> tuple[Array, Array]:
         y = data.get_label()
-        gradient = sigmoid_focal_loss_gradient(raw, y, None, self.gamma)
-        exact = sigmoid_focal_loss_hessian(raw, y, None, self.gamma)
+        gradient = sigmoid_focal_loss_gradient(raw, y, alpha=None, gamma=self.gamma)
+        exact = sigmoid_focal_loss_hessian(raw, y, alpha=None, gamma=self.gamma)
         frozen = abs(gradient) * np.where(y == 1, sigmoid(raw), sigmoid(-raw))
         treated = {
             "larger": np.maximum(exact, frozen),
@@ -418,8 +418,8 @@ def run_ablation(name: str, repeat: int) -> dict[str, Any]:
         both = np.concatenate([train, test])
         for gamma in ABLATION_GAMMAS:
             start_scores = {
-                "best": SigmoidFocalObjective(gamma=gamma).initial_score(y[train]),
-                "rate": SigmoidFocalObjective(gamma=0.0).initial_score(y[train]),
+                "best": SigmoidFocalObjective(alpha=None, gamma=gamma).initial_score(y[train]),
+                "rate": SigmoidFocalObjective(alpha=None, gamma=0.0).initial_score(y[train]),
                 "zero": 0.0,
             }
             for treatment in TREATMENTS:

@@ -4,6 +4,8 @@ import math
 from collections.abc import Sequence
 from numbers import Integral, Real
 
+import numpy as np
+
 REDUCTIONS = ("none", "mean", "sum")
 
 
@@ -26,9 +28,14 @@ def alpha(value: object) -> float | None:
     return number
 
 
-def class_weights(alpha_value: object) -> tuple[float, float]:
+def class_weights(alpha_value: object, has_pos_weight: bool = False) -> tuple[float, float]:
     """The weights of class 1 and of class 0."""
     weight_of_one = alpha(alpha_value)
+    if has_pos_weight and weight_of_one is not None:
+        raise ValueError(
+            "alpha: takes None beside pos_weight, as both weigh class 1 (alpha is the pos_weight "
+            f"alpha / (1 - alpha), with both weights times 1 - alpha), got {alpha_value}"
+        )
     return (1.0, 1.0) if weight_of_one is None else (weight_of_one, 1 - weight_of_one)
 
 
@@ -50,19 +57,27 @@ def reduction(value: object) -> str:
 
 
 def ignore_index(value: object) -> int:
-    """The class index of items to leave out: an integer."""
-    if isinstance(value, bool) or not isinstance(value, Integral):
-        raise TypeError(f"ignore_index: takes an integer, got {value!r}")
-    return int(value)
+    """The target of what is left out: an integer."""
+    number = _integer("ignore_index", "an integer", value)
+    if not -(2**63) <= number < 2**63:
+        raise ValueError(f"ignore_index: takes an integer of 64 bits, got {number}")
+    return number
+
+
+def ignored_label(value: object) -> int | None:
+    """That of the binary loss: None, or an integer that is no label."""
+    number = None if value is None else ignore_index(value)
+    if number in (0, 1):
+        raise ValueError(f"ignore_index: takes None or an integer but 0 and 1, got {number}")
+    return number
 
 
 def count(name: str, value: object, least: int) -> int:
     """An integer, not below the least."""
-    if isinstance(value, bool) or not isinstance(value, Integral):
-        raise TypeError(f"{name}: takes an integer >= {least}, got {value!r}")
-    if value < least:
-        raise ValueError(f"{name}: takes an integer >= {least}, got {value}")
-    return int(value)
+    number = _integer(name, f"an integer >= {least}", value)
+    if number < least:
+        raise ValueError(f"{name}: takes an integer >= {least}, got {number}")
+    return number
 
 
 def class_axis(shape: Sequence[int]) -> int:
@@ -73,6 +88,18 @@ def class_axis(shape: Sequence[int]) -> int:
             f"got the shape {tuple(shape)}"
         )
     return min(len(shape) - 1, 1)
+
+
+def broadcasts(shape: Sequence[int], to: Sequence[int]) -> bool:
+    """Whether the shape broadcasts to the other one."""
+    missing = len(to) - len(shape)
+    return missing >= 0 and all(a in (1, b) for a, b in zip(shape, to[missing:], strict=True))
+
+
+def broadcast_together(name: str, shape: Sequence[int], other: Sequence[int]) -> None:
+    if any(a != b and 1 not in (a, b) for a, b in zip(shape[::-1], other[::-1], strict=False)):
+        takes = f"a shape that broadcasts with {tuple(other)}"
+        raise ValueError(f"{name}: takes {takes}, got {tuple(shape)}")
 
 
 def has_probabilities(
@@ -90,17 +117,26 @@ def has_probabilities(
         raise ValueError(f"target: takes {takes}")
     if floating != (target_shape == shape):
         raise TypeError(f"target: takes {takes}")
-    if floating and ignored >= 0:
+    if floating and ignored in (0, 1):
         raise ValueError(
-            "ignore_index: takes a number < 0 (its default is -100) where target holds class "
-            f"probabilities, which cannot be left out by an index, got {ignored}"
+            "ignore_index: takes an integer but 0 and 1 where target holds class probabilities, "
+            f"got {ignored}"
         )
     return floating
+
+
+def _integer(name: str, takes: str, value: object) -> int:
+    if isinstance(value, bool | np.timedelta64) or not isinstance(value, Integral):
+        raise TypeError(f"{name}: takes {takes}, got {value!r}")
+    return int(value)
 
 
 def _real(name: str, takes: str, value: object) -> float:
     if type(value) is float:
         return value
-    if isinstance(value, bool) or not isinstance(value, Real):
+    if isinstance(value, bool | np.timedelta64) or not isinstance(value, Real):
         raise TypeError(f"{name}: takes {takes}, got {value!r}")
-    return float(value)
+    try:
+        return float(value)
+    except OverflowError as error:
+        raise ValueError(f"{name}: takes {takes}, got {value}") from error

@@ -1,24 +1,20 @@
 """The focal loss that scikit-learn's HistGradientBoostingClassifier takes as its ``loss``."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from sklearn._loss.link import LogitLink, MultinomialLogit
 from sklearn._loss.loss import BaseLoss
 
-if TYPE_CHECKING:
-    from focal_lib.boosting import _Objective
-
 
 class FocalLoss(BaseLoss):  # type: ignore[misc]
     """An objective of `focal_lib.boosting` with the methods that scikit-learn calls."""
 
-    def __init__(self, objective: "_Objective") -> None:
-        binary = objective.n_classes == 2 and not hasattr(objective, "weight")
-        link = LogitLink() if binary else MultinomialLogit()
+    def __init__(self, objective: Any) -> None:
+        link = MultinomialLogit() if objective.is_multiclass else LogitLink()
         super().__init__(closs=None, link=link, n_classes=objective.n_classes)
         self.objective = objective
-        self.is_multiclass = not binary
+        self.is_multiclass = objective.is_multiclass
         self.approx_hessian = True
 
     def loss(

@@ -9,7 +9,7 @@ entropy's, nor than focal loss's own where that loss is convex (the book's prop-
 
 Each library calls an objective in its own way; one object here answers to all of them::
 
-    focal = SigmoidFocalObjective(gamma=2.0)
+    focal = SigmoidFocalObjective(alpha=None, gamma=2.0)
     XGBClassifier(objective=focal)
     xgboost.train({"base_score": focal.initial_score(y)}, data, obj=focal)
     LGBMClassifier(objective=focal).fit(X, y, init_score=[focal.initial_score(y)] * len(y))
@@ -29,32 +29,15 @@ their sum in a leaf (``min_child_weight``, ``min_sum_hessian_in_leaf``) forbids 
 does for cross entropy.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from focal_lib import _checks
+from focal_lib import _checks, _margins
+from focal_lib._arrays import LARGEST, Array, array, check, quiet, within
 from focal_lib.estimation import sigmoid_posterior, sigmoid_score, softmax_posterior, softmax_score
-from focal_lib.numpy import (
-    _LARGEST,
-    Margin,
-    _array,
-    _check,
-    _form,
-    _logistic,
-    _quiet,
-    _softmax,
-    _times,
-    _within,
-    sigmoid_focal_loss,
-    softmax_focal_loss,
-)
-
-if TYPE_CHECKING:
-    from focal_lib._sklearn import FocalLoss
-
-Array = NDArray[Any]
+from focal_lib.numpy import sigmoid_focal_loss, softmax_focal_loss
 
 _LEAST = 1e-16  # of a Hessian, as in XGBoost's own objectives: where p_t is 0 it would be 0
 
@@ -104,18 +87,26 @@ class _Objective:
 
     def _mean_loss(self, y_true: ArrayLike, y_pred: Any, sample_weight: ArrayLike | None) -> float:
         y, raw, weight = self._arguments(y_true, y_pred, sample_weight)
-        if not weight.sum() > 0:
+        if not (weight > 0).any():
             raise ValueError("sample_weight: takes a positive total, got 0")
+        weight = _in_units_of_the_largest(weight)
         return float(weight @ self._losses(y, raw) / weight.sum())
 
-    def sklearn_loss(self) -> "FocalLoss":
+    def sklearn_loss(self) -> Any:
         """The ``loss`` for HistGradientBoostingClassifier, which starts at the initial score.
+
+        For two classes it grows one tree a step, and takes a `SigmoidFocalObjective` alone.
 
         Its ``predict_proba`` then gives the posterior. scikit-learn takes such an object, but keeps
         what is asked of it private: this is tested with scikit-learn 1.9.
         """
         from focal_lib._sklearn import FocalLoss
 
+        if self.n_classes == 2 and self.is_multiclass:
+            raise ValueError(
+                "n_classes: takes 3 or more for scikit-learn, which grows one tree for two classes "
+                "(SigmoidFocalObjective has its loss), got 2"
+            )
         return FocalLoss(self)
 
     def _arguments(
@@ -133,6 +124,7 @@ class _Objective:
         return y, raw, _sample_weight(sample_weight, y)
 
     n_classes: int
+    is_multiclass: bool
 
     def _scores(self, raw: ArrayLike) -> Array:
         raise NotImplementedError
@@ -172,15 +164,16 @@ class SigmoidFocalObjective(_Objective):
     TypeError or ValueError, naming the argument. Source: Lin et al. 2017, equation 5; the book's
     prop-boosting-step.
 
-    >>> focal = SigmoidFocalObjective(gamma=2.0)
+    >>> focal = SigmoidFocalObjective(alpha=None, gamma=2.0)
     >>> gradient, hessian = focal([1, 1, 0], [-5.0, 0.0, 0.0])
     >>> print(gradient.round(4), hessian.round(4))
     [-1.0462 -0.2983  0.2983] [0.007  0.3991 0.3991]
     """
 
     n_classes = 2
+    is_multiclass = False
 
-    def __init__(self, alpha: float | None = None, gamma: float = 2.0) -> None:
+    def __init__(self, *, alpha: float | None, gamma: float = 2.0) -> None:
         self.alpha = _checks.alpha(alpha)
         self.gamma = _checks.nonnegative("gamma", gamma)
 
@@ -194,40 +187,41 @@ class SigmoidFocalObjective(_Objective):
         that share for gamma = 0 without alpha. Both classes must occur, and alpha must not be 0
         or 1.
 
-        >>> round(SigmoidFocalObjective(gamma=0.0).initial_score([0] * 99 + [1]), 4)
+        >>> round(SigmoidFocalObjective(alpha=None, gamma=0.0).initial_score([0] * 99 + [1]), 4)
         -4.5951
-        >>> round(SigmoidFocalObjective(gamma=2.0).initial_score([0] * 99 + [1]), 4)
+        >>> round(SigmoidFocalObjective(alpha=None, gamma=2.0).initial_score([0] * 99 + [1]), 4)
         -1.7065
         """
         labels = self._labels(y)
-        weight = _sample_weight(sample_weight, labels)
+        weight = _in_units_of_the_largest(_sample_weight(sample_weight, labels))
         ones, zeros = weight @ labels, weight @ (1 - labels)
         if not (ones > 0 and zeros > 0):
             raise ValueError("y: takes examples of both classes")
-        return float(sigmoid_score(np.log(ones) - np.log(zeros), self.alpha, self.gamma))
+        log_odds = np.log(ones) - np.log(zeros)
+        return float(sigmoid_score(log_odds, alpha=self.alpha, gamma=self.gamma))
 
-    @_quiet
+    @quiet
     def posterior(self, raw: ArrayLike) -> Array:
         """The probabilities of class 0 and 1, (N, 2), by `focal_lib.estimation.sigmoid_posterior`.
 
         alpha must not be 0 or 1.
 
-        >>> SigmoidFocalObjective(gamma=2.0).posterior([-1.7067, 0.0]).round(4)
+        >>> SigmoidFocalObjective(alpha=None, gamma=2.0).posterior([-1.7067, 0.0]).round(4)
         array([[0.99, 0.01],
                [0.5 , 0.5 ]])
         """
         scores = self._scores(raw).reshape(-1).astype(np.float64)
-        logit = sigmoid_posterior(scores, self.alpha, self.gamma)
+        logit = sigmoid_posterior(scores, alpha=self.alpha, gamma=self.gamma)
         return np.stack([1 / (1 + np.exp(logit)), 1 / (1 + np.exp(-logit))], axis=1)
 
     def _scores(self, raw: ArrayLike) -> Array:
-        scores = _array("y_pred", raw, "iuf")
+        scores = array("y_pred", raw, "iuf")
         if scores.ndim != 1 and (scores.ndim != 2 or scores.shape[1] != 1):
             raise ValueError(f"y_pred: takes the shape (N,) or (N, 1), got {scores.shape}")
         return scores
 
     def _labels(self, y: ArrayLike) -> Array:
-        labels = _within("y_true", y, 1)
+        labels = within("y_true", y, 1)
         if labels.ndim != 1:
             raise ValueError(f"y_true: takes the shape (N,), got {labels.shape}")
         return labels
@@ -236,13 +230,13 @@ class SigmoidFocalObjective(_Objective):
         scores = raw.reshape(-1).astype(np.float64)
         return np.asarray(sigmoid_focal_loss(scores, y, self.alpha, self.gamma))
 
-    @_quiet
+    @quiet
     def _derivatives(self, y: Array, raw: Array) -> tuple[Array, Array]:
         scores = raw.reshape(-1).astype(np.float64)
         gradient, hessian = np.zeros_like(scores), np.zeros_like(scores)
         one, zero = _checks.class_weights(self.alpha)
         for sign, share in ((1, one * y), (-1, zero * (1 - y))):
-            margin = _logistic(sign * scores, self.gamma)
+            margin = _margins.of_logit(np, sign * scores, self.gamma)
             slope, curvature = _slope_and_curvature(margin, self.gamma)
             gradient -= sign * share * slope
             hessian += share * np.maximum(curvature, _LEAST)
@@ -276,11 +270,13 @@ class SoftmaxFocalObjective(_Objective):
     [[-0.6667  0.3333  0.3333]] [[0.4444 0.4444 0.4444]]
     """
 
+    is_multiclass = True
+
     def __init__(
         self, n_classes: int, weight: ArrayLike | None = None, *, gamma: float = 2.0
     ) -> None:
         self.n_classes = _checks.count("n_classes", n_classes, 2)
-        self.weight = None if weight is None else _within("weight", weight, _LARGEST)
+        self.weight = None if weight is None else within("weight", weight, LARGEST)
         if self.weight is not None and self.weight.shape != (self.n_classes,):
             raise ValueError(f"weight: takes the shape ({n_classes},), got {self.weight.shape}")
         self.gamma = _checks.nonnegative("gamma", gamma)
@@ -300,7 +296,7 @@ class SoftmaxFocalObjective(_Objective):
         array([ 1.4148, -0.7074, -0.7074])
         """
         labels = self._labels(y)
-        weight = _sample_weight(sample_weight, labels)
+        weight = _in_units_of_the_largest(_sample_weight(sample_weight, labels))
         total = np.bincount(labels, weight, self.n_classes)
         if not (total > 0).all():
             raise ValueError(f"y: takes examples of every class, got none of {total.argmin()}")
@@ -316,17 +312,17 @@ class SoftmaxFocalObjective(_Objective):
         return np.asarray(np.exp(softmax_posterior(scores, self.weight, gamma=self.gamma)))
 
     def _scores(self, raw: ArrayLike) -> Array:
-        scores = _array("y_pred", raw, "iuf")
+        scores = array("y_pred", raw, "iuf")
         if scores.ndim != 2 or scores.shape[1] != self.n_classes:
             raise ValueError(f"y_pred: takes the shape (N, {self.n_classes}), got {scores.shape}")
         return scores
 
     def _labels(self, y: ArrayLike) -> Array:
-        labels = _array("y_true", y, "iuf")
+        labels = array("y_true", y, "iuf")
         if labels.ndim != 1:
             raise ValueError(f"y_true: takes the shape (N,), got {labels.shape}")
         right = (labels >= 0) & (labels < self.n_classes) & (labels == np.floor(labels))
-        _check("y_true", labels, right, f"class indices from 0 to {self.n_classes - 1}")
+        check("y_true", labels, right, f"class indices from 0 to {self.n_classes - 1}")
         return labels.astype(np.int64)
 
     def _losses(self, y: Array, raw: Array) -> Array:
@@ -335,12 +331,13 @@ class SoftmaxFocalObjective(_Objective):
             softmax_focal_loss(scores, y, self.weight, gamma=self.gamma, reduction="none")
         )
 
-    @_quiet
+    @quiet
     def _derivatives(self, y: Array, raw: Array) -> tuple[Array, Array]:
         target = (np.arange(len(y)), y)
-        softmax, margin = _softmax(raw.astype(np.float64), y[:, None], self.gamma)
+        rows = _margins.of_rows(np, raw.astype(np.float64))
+        margin, _, others = _margins.of_classes(np, rows, y[:, None], self.gamma)
         slope, curvature = _slope_and_curvature(margin, self.gamma)
-        r = softmax / np.maximum(margin[1], 2.0**-1022)
+        r = rows.half**2 / others
         r[target] = 0
         gradient = slope * r
         hessian = 2 * (curvature * r * r + np.maximum(curvature, slope) * r * (1 - r))
@@ -352,16 +349,21 @@ class SoftmaxFocalObjective(_Objective):
         return gradient, hessian
 
 
-def _slope_and_curvature(margin: Margin, gamma: float) -> tuple[Array, Array]:
+def _slope_and_curvature(margin: _margins.Margin, gamma: float) -> tuple[Array, Array]:
     """G = -f'(z), and the larger of f''(z) and p G."""
-    slope = -_form(1, margin, gamma)
-    return slope, np.maximum(_form(2, margin, gamma), _times(margin[0], slope))
+    slope = -_margins.focal(np, 1, margin, gamma)
+    return slope, np.maximum(_margins.focal(np, 2, margin, gamma), margin.p * slope)
+
+
+def _in_units_of_the_largest(weight: Array) -> Array:
+    """A mean does not depend on the unit of weights: in this one their sum neither is 0 nor inf."""
+    return np.asarray(np.ldexp(weight, -np.frexp(weight.max(initial=0.0))[1]))
 
 
 def _sample_weight(sample_weight: ArrayLike | None, y: Array) -> Array:
     if sample_weight is None:
         return np.ones(y.shape)
-    weight = _within("sample_weight", sample_weight, _LARGEST)
+    weight = within("sample_weight", sample_weight, LARGEST)
     if weight.shape != y.shape:
         raise ValueError(f"sample_weight: takes the shape {y.shape}, got {weight.shape}")
     return weight

@@ -6,22 +6,17 @@ the losses, so the settings of the training can be copied. Dtypes are as in `foc
 """
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from focal_lib import _checks
-from focal_lib.numpy import _out, _real, _times, _within
-
-Array = NDArray[Any]
-
-_quiet = np.errstate(all="ignore")  # infinite logits have limits; NaN steps are bisected
+from focal_lib._arrays import Array, array, quiet, rounded, times, within
 
 
-@_quiet
+@quiet
 def sigmoid_posterior(
-    inputs: ArrayLike, alpha: float | None = 0.25, gamma: float = 2.0, *, from_logits: bool = True
+    inputs: ArrayLike, *, alpha: float | None, gamma: float = 2.0, from_logits: bool = True
 ) -> Array:
     """The probability of class 1 under which a score minimises the expected binary focal loss.
 
@@ -47,16 +42,12 @@ def sigmoid_posterior(
     """
     shift, exponent = _log_odds(alpha), _checks.nonnegative("gamma", gamma)
     logit = _steepen(_logits("inputs", inputs, from_logits), exponent)[0] - shift
-    return _out(logit if from_logits else _margin(logit)[0], inputs)
+    return rounded(logit if from_logits else _margin(logit)[0], inputs)
 
 
-@_quiet
+@quiet
 def sigmoid_score(
-    posterior: ArrayLike,
-    alpha: float | None = 0.25,
-    gamma: float = 2.0,
-    *,
-    from_logits: bool = True,
+    posterior: ArrayLike, *, alpha: float | None, gamma: float = 2.0, from_logits: bool = True
 ) -> Array:
     """The score that minimises the expected binary focal loss: the inverse of `sigmoid_posterior`.
 
@@ -80,10 +71,10 @@ def sigmoid_score(
         return value - size, slope
 
     x = np.copysign(_root(miss, low, high, start), logit)
-    return _out(x if from_logits else _margin(x)[0], posterior)
+    return rounded(x if from_logits else _margin(x)[0], posterior)
 
 
-@_quiet
+@quiet
 def softmax_posterior(
     input: ArrayLike,
     weight: ArrayLike | None = None,
@@ -125,13 +116,13 @@ def softmax_posterior(
     # log(q_top / q), which gamma multiplies; where it is small, from the difference of the two.
     relative = np.expm1(-below) * np.exp(-np.logaddexp(0, rest) - log_q)
     fall = np.where(relative > -0.5, np.log1p(relative), log_q_top - log_q)
-    fall = _times(np.asarray(exponent), np.where(top, 0, fall))
+    fall = times(np.asarray(exponent), np.where(top, 0, fall))
     _, below, rest = _rank(fall - below - np.log1p(exponent * a) - log_w)
     log_eta = np.moveaxis(0 - (below + np.logaddexp(0, rest)), -1, axis)
-    return _out(log_eta if from_logits else np.exp(log_eta), input)
+    return rounded(log_eta if from_logits else np.exp(log_eta), input)
 
 
-@_quiet
+@quiet
 def softmax_score(
     posterior: ArrayLike,
     weight: ArrayLike | None = None,
@@ -154,7 +145,7 @@ def softmax_score(
     x, log_w, axis, exponent = _classes("posterior", posterior, weight, gamma, from_logits)
     z = _margins(log_w - _rank(x)[1], exponent)
     p, u, *_ = _margin(np.moveaxis(z, -1, axis))
-    return _out(0 - u if from_logits else p, posterior)
+    return rounded(0 - u if from_logits else p, posterior)
 
 
 # --- The maps, of margins z = log(p / q), q = 1 - p -----------------------------------------------
@@ -165,7 +156,7 @@ def _margin(z: Array) -> tuple[Array, Array, Array, Array]:
     e = np.exp(-np.abs(z))
     tail = np.log1p(e)
     u = tail + np.maximum(-z, 0)
-    a = np.where(z < 0, _times(e, u), np.where(e == 0, 1, tail / e))
+    a = np.where(z < 0, times(e, u), np.where(e == 0, 1, tail / e))
     return np.where(z < 0, e, 1) / (1 + e), u, tail + np.maximum(z, 0), a
 
 
@@ -173,8 +164,10 @@ def _steepen(x: Array, gamma: float) -> tuple[Array, Array]:
     """The logit of the posterior of a score, for two classes without weights, and its slope."""
     size = np.abs(x)
     (p, _, _, a), (q, _, _, b) = _margin(size), _margin(-size)
-    fall = _times(np.exp(-size), size) + np.expm1(-2 * size) * a  # b - a
-    value = (gamma + 1) * size + np.log1p(gamma * fall / (1 + gamma * a))
+    fall = times(np.exp(-size), size) + np.expm1(-2 * size) * a  # b - a
+    relative = gamma * fall / (1 + gamma * a)
+    bend = np.log1p(gamma * b) - np.log1p(gamma * a)  # good where the two are far apart
+    value = (gamma + 1) * size + np.where(relative > -0.5, np.log1p(relative), bend)
     slope = gamma + 1 - gamma * ((a - p) / (1 + gamma * a) + (b - q) / (1 + gamma * b))
     return np.copysign(value, x), slope
 
@@ -276,7 +269,7 @@ def _log_odds(alpha: float | None) -> float:
 def _numbers(name: str, value: ArrayLike, from_logits: bool) -> Array:
     if not isinstance(from_logits, bool | np.bool_):
         raise TypeError(f"from_logits: takes True or False, got {from_logits!r}")
-    return _real(name, value, "iuf") if from_logits else _within(name, value, 1)
+    return array(name, value).astype(np.float64) if from_logits else within(name, value, 1)
 
 
 def _logits(name: str, value: ArrayLike, from_logits: bool) -> Array:
@@ -294,7 +287,7 @@ def _classes(
         raise ValueError(f"{name}: takes {takes}, got {x.shape}")
     axis = _checks.class_axis(x.shape)
     x = np.moveaxis(x, axis, -1)
-    w = np.ones(x.shape[-1]) if weight is None else _real("weight", weight)
+    w = np.ones(x.shape[-1]) if weight is None else array("weight", weight).astype(np.float64)
     if w.shape != x.shape[-1:]:
         raise ValueError(f"weight: takes the shape {x.shape[-1:]}, got {w.shape}")
     wrong = w[~((w > 0) & np.isfinite(w))]

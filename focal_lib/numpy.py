@@ -8,23 +8,25 @@ beyond the result. Bad arguments raise a TypeError or ValueError that names the 
 
 import math
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from focal_lib import _checks
+from focal_lib import _checks, _margins
+from focal_lib._arrays import (
+    LARGEST,
+    Array,
+    array,
+    check,
+    in_range,
+    labels,
+    quiet,
+    rounded,
+    times,
+    within,
+)  # fmt: skip
 
-Array = NDArray[Any]
 Shape = tuple[int, ...]
-Margin = tuple[Array, Array, Array, Array]  # of z: p = sigma(z), q = 1 - p, u = -log p and q^gamma
-
-# Infinite logits, 0/0 in an empty mean and results too small for their dtype are defined below.
-_quiet = np.errstate(all="ignore")
-_LARGEST = float(np.finfo(np.float64).max)
-# The numbers in a chunk of items (two for one of two classes): arrays of up to 112 KB stay in the
-# cache, and malloc has them at hand.
-_CHUNK = 14336
 
 # --- The definitions, in p_t ----------------------------------------------------------------------
 
@@ -38,8 +40,8 @@ def target_probability(p: ArrayLike, y: ArrayLike) -> Array:
     >>> target_probability(0.25, [1, 0])
     array([0.25, 0.75])
     """
-    probability, label = _within("p", p, 1), _label(y)
-    return _out(np.where(label == 1, probability, 1 - probability), p)
+    probability, label = within("p", p, 1), labels(y)
+    return rounded(np.where(label == 1, probability, 1 - probability), p)
 
 
 def target_weight(alpha: float | None, y: ArrayLike) -> Array:
@@ -52,7 +54,7 @@ def target_weight(alpha: float | None, y: ArrayLike) -> Array:
     array([0.25, 0.75])
     """
     positive, negative = _checks.class_weights(alpha)
-    return _out(np.where(_label(y) == 1, positive, negative), positive)
+    return rounded(np.where(labels(y) == 1, positive, negative), positive)
 
 
 def cross_entropy(p_t: ArrayLike) -> Array:
@@ -88,10 +90,10 @@ def modulating_factor(p_t: ArrayLike, gamma: float) -> Array:
     array([0.0625, 0.    ])
     """
     exponent = _checks.nonnegative("gamma", gamma)
-    return _out((1 - _within("p_t", p_t, 1)) ** exponent, p_t)
+    return rounded((1 - within("p_t", p_t, 1)) ** exponent, p_t)
 
 
-@_quiet
+@quiet
 def focal_loss(p_t: ArrayLike, gamma: float, alpha_t: ArrayLike = 1.0) -> Array:
     """Focal loss: FL(p_t) = -alpha_t (1 - p_t)^gamma log p_t, and 0 where alpha_t is 0.
 
@@ -107,9 +109,9 @@ def focal_loss(p_t: ArrayLike, gamma: float, alpha_t: ArrayLike = 1.0) -> Array:
     7.668e-53
     """
     exponent = _checks.nonnegative("gamma", gamma)
-    probability, weight = _within("p_t", p_t, 1), _within("alpha_t", alpha_t, _LARGEST)
+    probability, weight = within("p_t", p_t, 1), within("alpha_t", alpha_t, LARGEST)
     loss = (1 - probability) ** exponent * (0 - np.log(probability))  # 0 -: no negative zero
-    return _out(_times(weight, loss), p_t)
+    return rounded(times(weight, loss), p_t)
 
 
 # --- Two classes, in logits -----------------------------------------------------------------------
@@ -121,6 +123,10 @@ def sigmoid_focal_loss(
     alpha: float | None = 0.25,
     gamma: float = 2.0,
     reduction: str = "none",
+    *,
+    weight: ArrayLike | None = None,
+    pos_weight: ArrayLike | None = None,
+    ignore_index: int | None = None,
 ) -> Array:
     """Focal loss of two classes, from logits.
 
@@ -136,11 +142,20 @@ def sigmoid_focal_loss(
         alpha: the weight of class 1, in [0, 1] (class 0 has 1 - alpha); None, or exactly -1, is no
             weight. A weight of 0 times an infinite loss is 0.
         gamma: the focusing parameter, finite, >= 0; 0 is the binary cross entropy.
-        reduction: "none" for the shape of ``inputs``, "sum", or "mean" over all elements (NaN where
-            there are none).
+        reduction: "none" for the shape of ``inputs``, "sum", or "mean" over all elements that are
+            kept (NaN where there are none). The paper divides the sum by the number of positives:
+            ``reduction="sum"``, over ``max(1, (targets == 1).sum())``.
+        weight: a factor on each loss, for many labels that of each class: finite, >= 0, of a shape
+            that broadcasts to that of ``inputs``.
+        pos_weight: the same, on the loss of y = 1 alone. alpha is the pos_weight
+            alpha / (1 - alpha), with both weights times 1 - alpha; so beside it alpha is None.
+        ignore_index: the target, an integer but 0 and 1, of elements that cost nothing and are not
+            counted; None is none. It is the mark that `softmax_focal_loss` has, too; a mask gives
+            it by ``np.where(mask, targets, -1)``.
 
     Source: Lin et al. 2017, equation 5; the book's eq-focal-alpha and eq-softplus. The names, their
-    order and the defaults are those of torchvision.ops.sigmoid_focal_loss.
+    order and the defaults are those of torchvision.ops.sigmoid_focal_loss, and then those of
+    torch.nn.functional.binary_cross_entropy_with_logits.
 
     In principle this is ``focal_loss(target_probability(p, y), ...)`` with p = sigma(x), but it
     keeps its digits where that p_t rounds to 1:
@@ -152,15 +167,19 @@ def sigmoid_focal_loss(
     >>> print(sigmoid_focal_loss(x, [0, 0], alpha=None, gamma=2.0))
     [8.75651072e-27 7.66764807e-53]
     """
-    return _of_logits(0, inputs, targets, alpha, gamma, reduction)
+    return _of_logits(0, inputs, targets, alpha, gamma, reduction, weight, pos_weight, ignore_index)
 
 
 def sigmoid_focal_loss_gradient(
     inputs: ArrayLike,
     targets: ArrayLike,
-    alpha: float | None = 0.25,
+    *,
+    alpha: float | None,
     gamma: float = 2.0,
     reduction: str = "none",
+    weight: ArrayLike | None = None,
+    pos_weight: ArrayLike | None = None,
+    ignore_index: int | None = None,
 ) -> Array:
     """The gradient of `sigmoid_focal_loss` with respect to ``inputs``, in their shape.
 
@@ -168,9 +187,9 @@ def sigmoid_focal_loss_gradient(
 
         dFL/dx = -s alpha_t q^gamma (q + gamma p u)
 
-    The arguments are those of `sigmoid_focal_loss`. "none" gives each element's own derivative,
-    which is also the gradient of the sum; "mean" divides it by their number. Source: Lin et al.
-    2017, appendix B; the book's eq-focal-gradient.
+    The arguments are those of `sigmoid_focal_loss`, with alpha by name. "none" gives each element's
+    own derivative, which is also the gradient of the sum; "mean" divides it by what the mean
+    divides by. Source: Lin et al. 2017, appendix B; the book's eq-focal-gradient.
 
     By the chain rule, -gamma q^(gamma - 1) is a factor of the gradient, and for gamma < 1 it is
     infinite where q has rounded to 0: infinity times 0. Here it does not occur:
@@ -178,15 +197,19 @@ def sigmoid_focal_loss_gradient(
     >>> print(sigmoid_focal_loss_gradient([0.0, 40.0, 800.0], 1, alpha=None, gamma=0.5))
     [-4.76085659e-01 -1.31347661e-26  0.00000000e+00]
     """
-    return _of_logits(1, inputs, targets, alpha, gamma, reduction)
+    return _of_logits(1, inputs, targets, alpha, gamma, reduction, weight, pos_weight, ignore_index)
 
 
 def sigmoid_focal_loss_hessian(
     inputs: ArrayLike,
     targets: ArrayLike,
-    alpha: float | None = 0.25,
+    *,
+    alpha: float | None,
     gamma: float = 2.0,
     reduction: str = "none",
+    weight: ArrayLike | None = None,
+    pos_weight: ArrayLike | None = None,
+    ignore_index: int | None = None,
 ) -> Array:
     """The second derivative of `sigmoid_focal_loss` by each logit, in the shape of ``inputs``.
 
@@ -201,7 +224,7 @@ def sigmoid_focal_loss_hessian(
     >>> print(sigmoid_focal_loss_hessian([-5.0, 0.0, 800.0], 1, alpha=None, gamma=2.0))
     [-0.0319998  0.3991434  0.       ]
     """
-    return _of_logits(2, inputs, targets, alpha, gamma, reduction)
+    return _of_logits(2, inputs, targets, alpha, gamma, reduction, weight, pos_weight, ignore_index)
 
 
 # --- Many classes, in logits ----------------------------------------------------------------------
@@ -233,11 +256,12 @@ def softmax_focal_loss(
             floats in [0, 1] of the shape of ``input``.
         weight: w, finite and >= 0, (C,); 1 if not given. A weight of 0 times an infinite loss is 0.
         gamma: the focusing parameter, finite, >= 0; 0 is torch.nn.functional.cross_entropy.
-        ignore_index: the class index of items that cost nothing and are not counted.
-        reduction: "none" for the shape of ``input`` without C, "sum", or "mean". The mean divides
-            the sum by the total of w_t over the items that are kept where ``target`` has class
-            indices, and by the number of items where it has class probabilities; it is NaN where
-            that is 0.
+        ignore_index: the class index of items that cost nothing and are not counted. Among class
+            probabilities, those of such an item are all this number, which is then not 0 or 1.
+        reduction: "none" for the shape of ``input`` without C, "sum", or "mean". Of the items that
+            are kept, the mean divides the sum by the total of w_t where ``target`` has class
+            indices, and by their number where it has class probabilities; it is NaN where that
+            is 0.
         label_smoothing: e in [0, 1].
 
     Source: Lin et al. 2017, section 3; the book's eq-multiclass and def-mean. The names and their
@@ -314,142 +338,69 @@ def softmax_focal_loss_hessian(
     return _of_rows(2, input, target, weight, gamma, ignore_index, reduction, label_smoothing)
 
 
-# --- The stable forms -----------------------------------------------------------------------------
-
-
-def _form(order: int, margin: Margin, gamma: float) -> Array:
-    """The loss of a margin z, f(z) = q^gamma u, or the first or second derivative.
-
-    f'(z) = -q^gamma (q + gamma p u), f''(z) = p q^gamma ((1 + 2 gamma) q - gamma (q - gamma p) u).
-    """
-    p, q, u, power = margin
-    if order == 0:
-        return np.asarray(power * u)
-    if order == 1:
-        slope = _times(p, u)
-        slope *= -gamma
-        slope -= q
-        slope *= power
-        return slope
-    # Where p is below the normal numbers it has lost digits, and what multiplies it may be large.
-    near, far = np.where(u > 708, np.exp(-708.0), p), np.exp(np.minimum(708 - u, 0))
-    bracket = 2 * near * q - (q - gamma * p) * (near * np.minimum(u, _LARGEST))
-    return np.asarray((power * near * q + power * gamma * bracket) * far)
-
-
-def _margin(own: Array | float, others: Array, u: Array, gamma: float) -> Margin:
-    """p, q, u and q^gamma, from the class's own e^x, the sum of the others', and u = -log p."""
-    total = own + others
-    q = others / total
-    p = np.divide(own, total, out=total)
-    if gamma <= 5:
-        return p, q, u, q**gamma
-    # A large gamma would multiply the rounding of q; but q^gamma is also (q/p)^gamma p^gamma.
-    odds = others / own
-    easy, hard = odds**gamma * np.exp(-gamma * u), np.exp(-gamma * np.log1p(1 / odds))
-    return p, q, u, np.where(odds < 1, easy, hard)
-
-
-def _logistic(z: Array, gamma: float) -> Margin:
-    """p, q, u and q^gamma of a margin z of two classes; z is overwritten."""
-    far = z < -700
-    beyond = z[far]
-    odds = np.exp(np.negative(z, out=z), out=z)  # q / p
-    p, q, u, power = _margin(1, odds, np.log1p(odds), gamma)
-    if beyond.size:  # where the odds may overflow
-        p[far], q[far], u[far], power[far] = np.exp(beyond), 1, -beyond, 1
-    return p, q, u, power
-
-
-def _softmax(x: Array, index: Array, gamma: float) -> tuple[Array, Margin]:
-    """The softmax of each row; p, q, u and q^gamma of its margins z_c, for the c in the index."""
-    rows, largest = np.arange(len(x))[:, None], x.argmax(axis=1)[:, None]
-    top, exact = x[rows, largest].astype(np.float64), x.astype(np.float64)
-    below = exact - top
-    e = np.exp(below)
-    if x.itemsize > 4:  # what the difference rounds off (here by TwoSum) is a relative error of e
-        rounded = below - exact
-        error = (exact - (below - rounded)) - (top + rounded)
-        error[~np.isfinite(error)] = 0
-        e += e * error
-    # The largest is 0 below itself, also at +inf; inf - inf is left NaN, as there is no limit.
-    one = np.where(np.isnan(top), top, 1.0)
-    below[rows, largest], e[rows, largest] = one - 1, 0
-    # The others of the largest are added up, not subtracted from the total: q keeps its digits.
-    rest = e.sum(axis=1, keepdims=True)
-    e[rows, largest] = one
-    own = e[rows, index]
-    others = np.where(index == largest, rest, one + (rest - own))
-    e /= one + rest
-    return e, _margin(own, others, np.log1p(rest) - below[rows, index], gamma)
-
-
-def _row_form(order: int, x: Array, index: Array, factor: Array, gamma: float) -> Array:
-    """For each row of logits sum_c a_c f(z_c), c in the index, a the factor; or a derivative of it.
-
-    z_c = log(p_c / (1 - p_c)) has the gradient e_c - r_c, with e_c the unit vector and r_c the
-    softmax over the other classes, 0 at c; and the Hessian r_c r_c^T - diag r_c.
-    """
-    softmax, margin = _softmax(x, index, gamma)
-    if order == 0:
-        return np.asarray(_times(factor, _form(0, margin, gamma)).sum(axis=1))
-    slope, classes = factor * _form(1, margin, gamma), np.arange(x.shape[1])
-    others = np.maximum(margin[1], 2.0**-1022)  # 0 / 0 is 0
-    if order == 1:
-        pull = -slope / others
-        if index.shape[1] == 1:
-            softmax *= pull
-            softmax[np.arange(len(x))[:, None], index] = slope
-            return softmax
-        # As for q, the others of the largest are added up.
-        is_largest = classes == pull.argmax(axis=1)[:, None]
-        rest = np.where(is_largest, 0.0, pull).sum(axis=1, keepdims=True)
-        pulls = np.where(is_largest, rest, pull.max(axis=1, keepdims=True) + (rest - pull))
-        return np.asarray(softmax * pulls + slope)
-    unit = index[:, :, None] == classes
-    r = np.where(unit, 0.0, softmax[:, None, :] / others[:, :, None])
-    bent = (factor * _form(2, margin, gamma))[:, :, None] * (unit - r)
-    hessian = np.swapaxes(bent, 1, 2) @ (unit - r) + np.swapaxes(slope[:, :, None] * r, 1, 2) @ r
-    hessian = (hessian + np.swapaxes(hessian, 1, 2)) / 2
-    # r - r^2 would lose its digits where r is nearly 1, but rows add up to 0. (NaN times 0 is NaN.)
-    hessian[:, classes, classes] *= 0
-    hessian[:, classes, classes] = -hessian.sum(axis=2)
-    return np.asarray(hessian)
-
-
 # --- Arguments, chunks and results ----------------------------------------------------------------
 
+# The numbers in a chunk of items (two for one of two classes): arrays of up to 112 KB stay in the
+# cache, and malloc has them at hand.
+_CHUNK = 14336
 
-@_quiet
+
+@quiet
 def _of_logits(
-    order: int, x: ArrayLike, y: ArrayLike, alpha: float | None, gamma: float, reduction: str
+    order: int,
+    x: ArrayLike,
+    y: ArrayLike,
+    alpha: float | None,
+    gamma: float,
+    reduction: str,
+    weight: ArrayLike | None,
+    pos_weight: ArrayLike | None,
+    ignore_index: int | None,
 ) -> Array:
     """Check the arguments; return the loss of two classes or a derivative of it."""
-    inputs, targets = _array("inputs", x, "iuf"), _in_range("targets", _array("targets", y), 1)
+    inputs, targets = array("inputs", x), array("targets", y, "biuf")
     if targets.shape not in (inputs.shape, ()):
         raise ValueError(f"targets: takes the shape of inputs, {inputs.shape}, got {targets.shape}")
-    positive, negative = _checks.class_weights(alpha)
-    exponent = _checks.nonnegative("gamma", gamma)
-    divisor = _divisor(reduction, inputs.size)
-    weights = np.array([(-1) ** order * negative, positive]) / (divisor if order else 1)
-    logits, labels = inputs.reshape(-1), np.broadcast_to(targets.reshape(-1), inputs.size)
+    one, zero = _checks.class_weights(alpha, pos_weight is not None)
+    exponent, ignored = _checks.nonnegative("gamma", gamma), _checks.ignored_label(ignore_index)
+    is_left_out = np.asarray(False if ignored is None else targets == ignored)
+    in_range("targets", targets if ignored is None else targets[~is_left_out], 1)
+    count = inputs.size - int(np.broadcast_to(is_left_out, inputs.shape).sum())
+    divisor = _divisor(reduction, count)
+    is_weighted = weight is not None or pos_weight is not None
+    each_w, each_pos = (
+        _factors("weight", weight, inputs),
+        _factors("pos_weight", pos_weight, inputs),
+    )
+    logits, labels, left_out, w, pos = (
+        v.reshape(-1) if v.shape == inputs.shape else np.broadcast_to(v, inputs.shape).flat
+        for v in (inputs, targets, is_left_out, each_w, each_pos)
+    )
+
+    def form(z: Array, factor: Array) -> Array:
+        margin = _margins.of_logit(np, z, exponent, is_weighted)
+        return np.asarray(_margins.focal(np, order, margin, exponent, factor))
 
     def expectation(part: slice) -> Array:
-        x, y = logits[part], labels[part]
-        one = y == 1
-        if (one | (y == 0)).all():  # hard targets: only the margin z = s x counts
-            z = (2 * y.astype(np.float32) - 1) * x
-            value = _form(order, _logistic(z.astype(np.float64, copy=False), exponent), exponent)
-            return _times(weights.take(one), value)
-        x, y = x.astype(np.float64), y.astype(np.float64)
-        if_zero, if_one = (_form(order, _logistic(z, exponent), exponent) for z in (-x, x))
-        return _times(weights[0] * (1 - y), if_zero) + _times(weights[1] * y, if_one)
+        x, y = logits[part].astype(np.float64), np.asarray(labels[part])
+        share = 1 / divisor if order else 1.0
+        if_one: Array | float = one * share
+        if_zero: Array | float = (-1) ** order * zero * share
+        if is_weighted:
+            if_one, if_zero = if_one * (pos[part] * w[part]), if_zero * w[part]
+        is_one = y == 1
+        if (is_one | (y == 0)).all():  # hard targets: only the margin z = s x counts
+            value = form(np.where(is_one, x, -x), np.where(is_one, if_one, if_zero))
+        else:
+            y = y.astype(np.float64)
+            value = form(x, if_one * y) + form(-x, if_zero * (1 - y))
+        return value if ignored is None else np.where(left_out[part], 0.0, value)
 
     total = None if order or reduction == "none" else divisor
     return _by_chunks(expectation, inputs, inputs.shape, (), total)
 
 
-@_quiet
+@quiet
 def _of_rows(
     order: int,
     input: ArrayLike,
@@ -461,41 +412,94 @@ def _of_rows(
     label_smoothing: float,
 ) -> Array:
     """Check the arguments; return the loss of C classes or a derivative, the classes at the end."""
-    x, y = _array("input", input, "iuf"), _array("target", target, "iuf")
+    x, y = array("input", input), array("target", target)
     axis, ignored = _checks.class_axis(x.shape), _checks.ignore_index(ignore_index)
     exponent = _checks.nonnegative("gamma", gamma)
     smoothing = _checks.fraction("label_smoothing", label_smoothing)
     *items, classes = np.moveaxis(x, axis, -1).shape
     rows, every = np.moveaxis(x, axis, -1).reshape(-1, classes), np.arange(classes)
-    w = np.ones(classes) if weight is None else _within("weight", weight, _LARGEST)
+    w = np.ones(classes) if weight is None else within("weight", weight, LARGEST)
     if w.shape != (classes,):
         raise ValueError(f"weight: takes the shape ({classes},), got {w.shape}")
-    soft = _checks.has_probabilities(x.shape, y.shape, y.dtype.kind == "f", ignored)
-    if soft:
-        labels = np.moveaxis(_in_range("target", y, 1), axis, -1).reshape(-1, classes)
-        kept = np.ones(len(rows), bool)
+    if _checks.has_probabilities(x.shape, y.shape, y.dtype.kind == "f", ignored):
+        labels = np.moveaxis(y, axis, -1).reshape(-1, classes)
+        kept = ~(labels == ignored).all(axis=1)
+        in_range("target", labels if kept.all() else labels[kept], 1)
+        divisor = _divisor(reduction, int(np.count_nonzero(kept)))
     else:
         takes = f"class indices from 0 to {classes - 1}, or ignore_index ({ignored})"
-        _check("target", y, (y == ignored) | ((y >= 0) & (y < classes)), takes)
+        check("target", y, (y == ignored) | ((y >= 0) & (y < classes)), takes)
         kept = y.reshape(-1) != ignored
         labels = np.where(kept, y.reshape(-1), 0)[:, None]
-    divisor = _divisor(reduction, len(rows) if soft else w[labels[kept]].sum())
+        if reduction == "mean" and weight is not None and kept.any():
+            # A mean does not depend on the unit of weights; in that of the largest none is rounded.
+            w = np.asarray(np.ldexp(w, -np.frexp(w[labels[kept]].max())[1]))
+        divisor = _divisor(reduction, float(w[labels[kept]].sum()))
+    is_soft = labels.shape[1] > 1 or y.dtype.kind == "f"
+    share = 1 / divisor if order else 1.0
 
     def results(part: slice) -> Array:
         y = labels[part]
-        if soft or smoothing:
-            y = y.astype(np.float64) if soft else y == every
-            index, factor = every[None], w * ((1 - smoothing) * y + smoothing / classes)
+        index: Array | None = y
+        if is_soft or smoothing:
+            y = y.astype(np.float64) if is_soft else y == every
+            index, factor = None, w * ((1 - smoothing) * y + smoothing / classes)
         else:
-            index, factor = y, w[y]
-        result = _row_form(order, rows[part], index, factor, exponent)
-        if order:
-            result /= divisor
+            factor = w[y]
+        result = _row_form(order, rows[part], index, factor * share, exponent, weight is not None)
         result[~kept[part]] = 0
         return result
 
     total = None if order or reduction == "none" else divisor
     return _by_chunks(results, x, tuple(items), order * (classes,), total)
+
+
+def _row_form(
+    order: int, x: Array, index: Array | None, factor: Array, gamma: float, is_weighted: bool
+) -> Array:
+    """For each row of logits sum_c a_c f(z_c), a the factor; or a derivative of it.
+
+    The classes c are those of the index, or all. z_c = log(p_c / (1 - p_c)) has the gradient
+    e_c - r_c, with e_c the unit vector and r_c the softmax over the other classes, 0 at c; and the
+    Hessian r_c r_c^T - diag r_c.
+    """
+    rows = _margins.of_rows(np, x.astype(np.float64))
+    margin, scale, others = _margins.of_classes(np, rows, index, gamma, is_weighted)
+    if order == 0:
+        return np.asarray(_margins.focal(np, 0, margin, gamma, factor).sum(axis=1))
+    slope, classes = _margins.focal(np, 1, margin, gamma, factor), np.arange(x.shape[1])
+    if order == 1:
+        pull = -slope / others
+        if index is not None:
+            half = rows.half * scale
+            gradient = half * pull * half
+            gradient[np.arange(len(x))[:, None], index] = slope
+            return np.asarray(gradient)
+        # The others of the largest are added up, as those of q are.
+        scaled = pull * scale * scale
+        is_largest = classes == scaled.argmax(axis=1)[:, None]
+        rest = np.where(is_largest, 0.0, scaled).sum(axis=1, keepdims=True)
+        pulls = np.where(is_largest, rest, scaled.max(axis=1, keepdims=True) + (rest - scaled))
+        return np.asarray(rows.half * pulls * rows.half + slope)
+    unit = classes[:, None] == classes if index is None else index[:, :, None] == classes
+    r = (rows.half[:, None, :] * np.broadcast_to(scale, others.shape)[:, :, None]) ** 2
+    r = np.where(unit, 0.0, r / others[:, :, None])
+    bent = _margins.focal(np, 2, margin, gamma, factor)[:, :, None] * (unit - r)
+    hessian = np.swapaxes(bent, 1, 2) @ (unit - r) + np.swapaxes(slope[:, :, None] * r, 1, 2) @ r
+    hessian = (hessian + np.swapaxes(hessian, 1, 2)) / 2
+    # r - r^2 would lose its digits where r is nearly 1, but rows add up to 0. (NaN times 0 is NaN.)
+    hessian[:, classes, classes] *= 0
+    hessian[:, classes, classes] = -hessian.sum(axis=2)
+    return np.asarray(hessian)
+
+
+def _factors(name: str, value: ArrayLike | None, like: Array) -> Array:
+    """Weights that broadcast to the array; 1 if not given."""
+    factors = np.ones(()) if value is None else within(name, value, LARGEST)
+    if not _checks.broadcasts(factors.shape, like.shape):
+        takes = f"a shape that broadcasts to {like.shape}"
+        raise ValueError(f"{name}: takes {takes}, got {factors.shape}")
+    return factors
 
 
 def _by_chunks(
@@ -506,70 +510,16 @@ def _by_chunks(
     step = max(1, _CHUNK // max(2, x.size // max(1, count), math.prod(tail)))
     parts = [slice(i, i + step) for i in range(0, count, step)]
     if total is not None:
-        return _out(np.sum([form(part).sum() for part in parts]) / total, x)
-    out = np.empty((count, *tail), _out(0, x).dtype)
+        mean = sum(float(form(part).sum()) for part in parts) / total
+        if np.isinf(mean):  # of finite losses the mean may be finite, although the sum is not
+            mean = sum(float((form(part) * 2.0**-64).sum()) for part in parts) / total * 2.0**64
+        return rounded(mean, x)
+    out = np.empty((count, *tail), rounded(0, x).dtype)
     for part in parts:
         out[part] = form(part) + 0.0  # no negative zeros
     return out.reshape(items + tail)[()]
 
 
-def _array(name: str, value: ArrayLike, kinds: str = "biuf") -> Array:
-    """The array, if it holds real numbers of these kinds."""
-    try:
-        array = np.asarray(value)
-    except (TypeError, ValueError) as error:
-        raise TypeError(f"{name}: takes an array of numbers, got {value!r}") from error
-    if array.dtype.kind not in kinds:
-        raise TypeError(f"{name}: takes real numbers, got {value!r} ({array.dtype})")
-    return array
-
-
-def _real(name: str, value: ArrayLike, kinds: str = "biuf") -> Array:
-    """The same in float64."""
-    return _array(name, value, kinds).astype(np.float64)
-
-
-def _check(name: str, array: Array, right: Array, takes: str) -> None:
-    if not right.all():
-        raise ValueError(f"{name}: takes {takes}, got {array[~right][0]}")
-
-
-def _in_range(name: str, array: Array, largest: float) -> Array:
-    """The array, if it holds numbers from 0 to the largest; no other array is made to see that."""
-    if array.size and not (array.min() >= 0 and array.max() <= largest):
-        takes = f"numbers in [0, {largest}]" if largest == 1 else "finite numbers >= 0"
-        _check(name, array, (array >= 0) & (array <= largest), takes)
-    return array
-
-
-def _within(name: str, value: ArrayLike, largest: float) -> Array:
-    """The array in float64, if it holds numbers from 0 to the largest."""
-    return _in_range(name, _real(name, value), largest)
-
-
-def _label(y: ArrayLike) -> Array:
-    """The array in float64, if it holds 0 and 1 alone."""
-    array = _real("y", y)
-    _check("y", array, (array == 0) | (array == 1), "the labels 0 and 1")
-    return array
-
-
-def _times(a: Array, b: Array) -> Array:
-    """a b, with 0 times infinity taken as 0."""
-    product, zero = np.asarray(a * b), np.equal(a, 0)
-    if zero.any():
-        product[zero & np.isinf(b)] = 0
-    return product
-
-
 def _divisor(reduction: str, count: float) -> float:
     """What the reduction divides a sum by; a mean of nothing is NaN."""
     return (count or np.nan) if _checks.reduction(reduction) == "mean" else 1.0
-
-
-@_quiet
-def _out(value: ArrayLike, like: ArrayLike) -> Array:
-    """Round once, to the floating dtype of the argument if it has one; 0-d becomes a scalar."""
-    dtype = np.asarray(like).dtype
-    dtype = dtype if dtype in (np.float16, np.float32) else np.dtype(np.float64)
-    return np.asarray(value, dtype=dtype)[()]

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from focal_lib import _checks
+from focal_lib._arrays import array
 
 
 def inverse_frequency(counts: ArrayLike) -> NDArray[np.float64]:
@@ -25,7 +26,8 @@ def inverse_frequency(counts: ArrayLike) -> NDArray[np.float64]:
     array([0.55555556, 5.        ])
     """
     n = _counts(counts)
-    return np.asarray(n.sum() / (n.size * n))
+    mean = (n / n.size).sum()  # the sum may overflow
+    return np.asarray(mean / n)
 
 
 def effective_number(counts: ArrayLike, beta: float) -> NDArray[np.float64]:
@@ -78,9 +80,7 @@ def prior_logit(pi: float) -> float:
 
 
 def _counts(counts: Any) -> NDArray[np.float64]:
-    n = np.asarray(counts)
-    if n.dtype.kind not in "iuf":
-        raise TypeError(f"counts: takes numbers of examples, got {counts!r}")
+    n = array("counts", counts)
     if n.ndim != 1 or n.size == 0:
         raise ValueError(f"counts: takes one number for each class, (C,), got shape {n.shape}")
     wrong = np.flatnonzero(~((n > 0) & np.isfinite(n)))

@@ -145,7 +145,7 @@ def fit(
     path = [[parameter.copy() for parameter in parameters]]
     for step in range(1, steps + 1):
         features, logits = _forward(parameters, data.points)
-        error = sigmoid_focal_loss_gradient(logits, data.y, alpha, gamma) / total
+        error = sigmoid_focal_loss_gradient(logits, data.y, alpha=alpha, gamma=gamma) / total
         slopes = [features.T @ error, error.sum()]
         if hidden:
             inner = np.outer(error, parameters[-2]) * (1 - features**2)
@@ -169,8 +169,8 @@ def optimum(data: Population, alpha: float | None = None) -> Fit:
     parameters = np.array([0.0, 0.0, prior_logit(data.prior)])
     for step in range(1, 101):
         logits = columns @ parameters
-        slope = columns.T @ sigmoid_focal_loss_gradient(logits, data.y, alpha, 0.0)
-        curvature = sigmoid_focal_loss_hessian(logits, data.y, alpha, 0.0)
+        slope = columns.T @ sigmoid_focal_loss_gradient(logits, data.y, alpha=alpha, gamma=0.0)
+        curvature = sigmoid_focal_loss_hessian(logits, data.y, alpha=alpha, gamma=0.0)
         change = np.linalg.solve(columns.T @ (columns * curvature[:, None]), slope)
         parameters = parameters - change / max(1.0, abs(change).max())  # no leap longer than 1
         if abs(change).max() < 1e-10:
@@ -197,7 +197,9 @@ def ledger(
     return {
         "cross_entropy": by_group(sigmoid_focal_loss(logits, data.y, None, 0.0)),
         "loss": by_group(sigmoid_focal_loss(logits, data.y, alpha, gamma)),
-        "gradient": by_group(abs(sigmoid_focal_loss_gradient(logits, data.y, alpha, gamma))),
+        "gradient": by_group(
+            abs(sigmoid_focal_loss_gradient(logits, data.y, alpha=alpha, gamma=gamma))
+        ),
     }
 
 

@@ -326,10 +326,11 @@ def without_kernels(batch, dtype):
 
 @np.errstate(all="ignore")  # the kernels compute with what is not finite
 def interpreted(batch, dtype):
-    with mock.patch("focal_lib.torch._TRITON_DEVICE", "cpu"):
+    with mock.patch("focal_lib._ways.TRITON_DEVICE", "cpu"):
         return with_torch(once, focal_lib.torch, batch, dtype)
 
 
+WHOLE = torch.__version__ >= "2.13"  # an older torch compiles the losses in parts alone
 eager = Path(partial(with_torch, backward, focal_lib.torch))
 composed = Path(partial(with_torch, transforms, focal_lib.torch))
 if CUDA:
@@ -350,8 +351,9 @@ else:
             interpreted, measures=MEASURES[:2], gammas=(0.0, 0.5, 2.0, 20.0), way="interpreter"
         ),
     }
-    if focal_lib.torch._triton is None:
+    if focal_lib._ways.triton is None:
         del PATHS["torch, Triton interpreter"]
+PATHS = {name: path for name, path in PATHS.items() if WHOLE or "compiled" not in name}
 
 
 def peers():
@@ -464,9 +466,9 @@ def table(paths):
 if __name__ == "__main__":
     if asked.device != DEVICE:
         parser.error("--device cuda: torch finds no CUDA device")
-    if CUDA and focal_lib.torch._triton is None:
+    if CUDA and focal_lib._ways.triton is None:
         parser.error("--device cuda: there is no Triton, or an old one")
-    has_inductor = CUDA or shutil.which("g++")
+    has_inductor = WHOLE and (CUDA or shutil.which("g++"))
     inductor = {"torch, inductor": compiled("inductor")} if has_inductor else {}
     chosen = (PATHS | inductor | peers()).items()
     where = f", on {torch.cuda.get_device_name()}" if CUDA else ""

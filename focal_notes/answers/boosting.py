@@ -12,7 +12,7 @@ from focal_notes.exercises import Answer
 
 
 def _curvature(z: float, gamma: float) -> Any:
-    return sigmoid_focal_loss_hessian(z, 1, None, gamma)
+    return sigmoid_focal_loss_hessian(z, 1, alpha=None, gamma=gamma)
 
 
 def _boosting_hessian(z: float, gamma: float) -> Any:
@@ -20,7 +20,7 @@ def _boosting_hessian(z: float, gamma: float) -> Any:
 
 
 def _constant_weight(z: float, gamma: float) -> Any:
-    return -sigmoid_focal_loss_gradient(z, 1, None, gamma) * expit(z)
+    return -sigmoid_focal_loss_gradient(z, 1, alpha=None, gamma=gamma) * expit(z)
 
 
 def _leaf(penalty: float = 1.0, sign: float = 1.0) -> float:
@@ -32,7 +32,9 @@ def _leaf(penalty: float = 1.0, sign: float = 1.0) -> float:
 def _start(gamma: float = 5.0, prior: float = 0.001) -> float:
     labels = np.array([1, 0])
     weights = np.array([prior, 1 - prior])
-    return float(expit(SigmoidFocalObjective(gamma=gamma).initial_score(labels, weights)))
+    return float(
+        expit(SigmoidFocalObjective(alpha=None, gamma=gamma).initial_score(labels, weights))
+    )
 
 
 def _enough(gamma: float = 5.0, p_t: float = 0.9) -> float:

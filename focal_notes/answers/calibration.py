@@ -16,7 +16,7 @@ def _weighted_score(eta: float, alpha: float, gamma: float) -> float:
     """Where the expected gradient vanishes."""
 
     def slope(x: float) -> float:
-        up, down = (sigmoid_focal_loss_gradient(x, y, alpha, gamma) for y in (1, 0))
+        up, down = (sigmoid_focal_loss_gradient(x, y, alpha=alpha, gamma=gamma) for y in (1, 0))
         return float(eta * up + (1 - eta) * down)
 
     return float(expit(brentq(slope, -30.0, 30.0, xtol=1e-12)))
@@ -24,7 +24,9 @@ def _weighted_score(eta: float, alpha: float, gamma: float) -> float:
 
 def _phi(p: float, gamma: float) -> float:
     """Focal loss's gradient as a multiple of cross entropy's."""
-    focal, plain = (sigmoid_focal_loss_gradient(logit(p), 1, None, g) for g in (gamma, 0.0))
+    focal, plain = (
+        sigmoid_focal_loss_gradient(logit(p), 1, alpha=None, gamma=g) for g in (gamma, 0.0)
+    )
     return float(focal / plain)
 
 
@@ -51,13 +53,13 @@ def _first_above(gamma: float) -> int:
 
 def _slope_at_half(gamma: float) -> float:
     step = 1e-5
-    low, high = (float(sigmoid_posterior(x, None, gamma)) for x in (-step, step))
+    low, high = (float(sigmoid_posterior(x, alpha=None, gamma=gamma)) for x in (-step, step))
     return (high - low) / (2 * step)
 
 
 def _best_factor(gamma: float) -> float:
     x = np.linspace(-30.0, 30.0, 12_001)
-    exact = expit(sigmoid_posterior(x, None, gamma))
+    exact = expit(sigmoid_posterior(x, alpha=None, gamma=gamma))
     return float(
         minimize_scalar(
             lambda k: abs(expit(k * x) - exact).max(), bounds=(1, gamma + 1), method="bounded"
@@ -81,10 +83,10 @@ ANSWERS = {
             "this is the score without gamma": lambda: _weighted_score(0.9, 0.25, 0.0),
             "this is the score without alpha": lambda: _weighted_score(0.9, 0.5, 2.0),
             "gamma first, then alpha, is the order of the way back": lambda: float(
-                expit(sigmoid_score(logit(0.9), None, 2.0) + logit(0.25))
+                expit(sigmoid_score(logit(0.9), alpha=None, gamma=2.0) + logit(0.25))
             ),
             "this is what the score 0.9 stands for; the question is the other way round": (
-                lambda: float(sigmoid_posterior(0.9, 0.25, 2.0, from_logits=False))
+                lambda: float(sigmoid_posterior(0.9, alpha=0.25, gamma=2.0, from_logits=False))
             ),
         },
     ),

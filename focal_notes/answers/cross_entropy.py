@@ -34,7 +34,7 @@ def _pull_of_squared_error(p_t: float) -> float:
 def _bias(h: Any, y: Any) -> float:
     """The zero of the loss's derivative in the bias, bracketed by the proposition's argument."""
     h, start = np.asarray(h, float), float(logit(np.mean(y)))
-    slope = lambda b: float(sigmoid_focal_loss_gradient(h + b, y, None, 0.0).sum())  # noqa: E731
+    slope = lambda b: float(sigmoid_focal_loss_gradient(h + b, y, alpha=None, gamma=0.0).sum())  # noqa: E731
     return float(bisect(slope, start - h.max() - 1, start - h.min() + 1, xtol=1e-12))
 
 

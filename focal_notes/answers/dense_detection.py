@@ -24,7 +24,10 @@ def _average_precision(hits: list[int], total: int, interpolated: bool = True) -
 
 def _balanced_start(alpha: float = 0.25, gamma: float = 2.0) -> float:
     def shift(p: float) -> float:
-        one, zero = (float(sigmoid_focal_loss_gradient(logit(p), y, alpha, gamma)) for y in (1, 0))
+        one, zero = (
+            float(sigmoid_focal_loss_gradient(logit(p), y, alpha=alpha, gamma=gamma))
+            for y in (1, 0)
+        )
         return one + NEGATIVES * zero
 
     return float(brentq(shift, 1e-6, 0.3, xtol=1e-14))

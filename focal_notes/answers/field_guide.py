@@ -11,7 +11,9 @@ from focal_notes.exercises import Answer
 
 def _multiplier(p_t: float, gamma: float) -> float:
     """Focal loss's derivative as a multiple of cross entropy's."""
-    focal, plain = (sigmoid_focal_loss_gradient(logit(p_t), 1, None, g) for g in (gamma, 0.0))
+    focal, plain = (
+        sigmoid_focal_loss_gradient(logit(p_t), 1, alpha=None, gamma=g) for g in (gamma, 0.0)
+    )
     return float(focal / plain)
 
 
@@ -28,7 +30,7 @@ def _factor_of_the_mean() -> float:
 
 
 def _posterior(score: float) -> float:
-    return float(sigmoid_posterior(score, None, 2.0, from_logits=False))
+    return float(sigmoid_posterior(score, alpha=None, gamma=2.0, from_logits=False))
 
 
 def _floor(classes: int, smoothing: float, gamma: float) -> float:

@@ -27,7 +27,7 @@ def _middle_share() -> float:
 
 
 def _pull(p_t: float, gamma: float) -> float:
-    return float(abs(sigmoid_focal_loss_gradient(logit(p_t), 1, None, gamma)))
+    return float(abs(sigmoid_focal_loss_gradient(logit(p_t), 1, alpha=None, gamma=gamma)))
 
 
 def _pulling_harder() -> float:
@@ -41,8 +41,8 @@ def _largest_pull() -> float:
 def _posterior(p: float, gamma: float) -> float:
     """Where the expected gradient at this score is zero."""
     x = logit(p)
-    up = -sigmoid_focal_loss_gradient(x, 1, None, gamma)
-    down = sigmoid_focal_loss_gradient(x, 0, None, gamma)
+    up = -sigmoid_focal_loss_gradient(x, 1, alpha=None, gamma=gamma)
+    down = sigmoid_focal_loss_gradient(x, 0, alpha=None, gamma=gamma)
     return float(down / (up + down))
 
 

@@ -12,7 +12,7 @@ from focal_notes.exercises import Answer
 
 def _hardest_pull(gamma: float = 5.0) -> float:
     def pull(margin: float) -> float:
-        return float(sigmoid_focal_loss_gradient(margin, 1, None, gamma))
+        return float(sigmoid_focal_loss_gradient(margin, 1, alpha=None, gamma=gamma))
 
     return float(expit(minimize_scalar(pull, bounds=(-10.0, 0.0), method="bounded").x))
 
@@ -21,14 +21,16 @@ def _largest_ratio(gamma: float = 5.0) -> float:
     """Where focal loss's gradient is the largest multiple of cross entropy's."""
 
     def ratio(margin: float) -> float:
-        focal, plain = (sigmoid_focal_loss_gradient(margin, 1, None, g) for g in (gamma, 0.0))
+        focal, plain = (
+            sigmoid_focal_loss_gradient(margin, 1, alpha=None, gamma=g) for g in (gamma, 0.0)
+        )
         return -float(focal / plain)
 
     return float(expit(minimize_scalar(ratio, bounds=(-10.0, 0.0), method="bounded").x))
 
 
 def _curvature(margin: float, gamma: float) -> Any:
-    return sigmoid_focal_loss_hessian(margin, 1, None, gamma)
+    return sigmoid_focal_loss_hessian(margin, 1, alpha=None, gamma=gamma)
 
 
 def _cancelled_curvature(margin: float, gamma: float) -> Any:
@@ -41,7 +43,7 @@ def _cancelled_curvature(margin: float, gamma: float) -> Any:
 
 
 def _multiplied_curvature(margin: float, gamma: float) -> Any:
-    return -sigmoid_focal_loss_gradient(margin, 1, None, gamma) * expit(margin)
+    return -sigmoid_focal_loss_gradient(margin, 1, alpha=None, gamma=gamma) * expit(margin)
 
 
 def _largest_curvature_of_fl_star(gamma: float = 2.0, beta: float = 1.0) -> float:
@@ -60,7 +62,8 @@ def _concave_share(gamma: float = 1.0, prior: float = 0.01) -> float:
 def _balanced_pull(gamma: float = 1.0, prior: float = 0.01) -> float:
     """The share of positives at which the slope, not the curvature, is 0."""
     hard, easy = (
-        float(sigmoid_focal_loss_gradient(z, 1, None, gamma)) for z in (logit(prior), -logit(prior))
+        float(sigmoid_focal_loss_gradient(z, 1, alpha=None, gamma=gamma))
+        for z in (logit(prior), -logit(prior))
     )
     return easy / (easy + hard)
 

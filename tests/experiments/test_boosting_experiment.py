@@ -74,7 +74,7 @@ def test_every_treatment_has_focal_losss_gradient() -> None:
             return np.tile([0, 1], 50)
 
     raw = np.linspace(-6, 6, 100)
-    gradient, hessian = SigmoidFocalObjective(gamma=2.0)(Labels.get_label(), raw)
+    gradient, hessian = SigmoidFocalObjective(alpha=None, gamma=2.0)(Labels.get_label(), raw)
     for treatment in experiment.TREATMENTS:
         own, treated = experiment.Treated(2.0, treatment)(raw, Labels())
         np.testing.assert_allclose(own, gradient)

@@ -42,10 +42,12 @@ def rows(classes: int) -> st.SearchStrategy[np.ndarray]:
 def test_gradient_and_hessian_of_two_classes(gamma: float, alpha: float | None) -> None:
     x = np.repeat(np.linspace(-20, 20, 401), 2)
     y = np.tile([0, 1], 401)
-    gradient, hessian = SigmoidFocalObjective(alpha, gamma)(y, x)
-    np.testing.assert_allclose(gradient, sigmoid_focal_loss_gradient(x, y, alpha, gamma), 1e-14)
+    gradient, hessian = SigmoidFocalObjective(alpha=alpha, gamma=gamma)(y, x)
+    np.testing.assert_allclose(
+        gradient, sigmoid_focal_loss_gradient(x, y, alpha=alpha, gamma=gamma), 1e-14
+    )
     p = expit(np.where(y, x, -x))
-    exact = sigmoid_focal_loss_hessian(x, y, alpha, gamma)
+    exact = sigmoid_focal_loss_hessian(x, y, alpha=alpha, gamma=gamma)
     expected = np.maximum(np.maximum(exact, p * np.abs(gradient)), 1e-16 * 0.25)
     large = expected > 1e-15
     np.testing.assert_allclose(hessian[large], expected[large], 1e-14)
@@ -56,8 +58,8 @@ def test_gradient_and_hessian_of_two_classes(gamma: float, alpha: float | None) 
 @given(gammas, st.floats(-30, 30))
 def test_the_step_is_the_shorter_of_two(gamma: float, z: float) -> None:
     """That of cross entropy, 1/p, and where the loss is convex that of Newton's method."""
-    (g,), (h,) = SigmoidFocalObjective(gamma=gamma)([1], [z])
-    curvature = sigmoid_focal_loss_hessian(z, 1, None, gamma)
+    (g,), (h,) = SigmoidFocalObjective(alpha=None, gamma=gamma)([1], [z])
+    curvature = sigmoid_focal_loss_hessian(z, 1, alpha=None, gamma=gamma)
     steps = [1 / expit(z)] + ([-g / curvature] if curvature > 0 else [])
     if h > 1e-15:
         np.testing.assert_allclose(-g / h, min(steps), rtol=1e-12)
@@ -66,14 +68,14 @@ def test_the_step_is_the_shorter_of_two(gamma: float, z: float) -> None:
 
 
 def test_soft_labels_are_an_expectation() -> None:
-    focal, x = SigmoidFocalObjective(0.25, 2.0), np.array([-3.0, 0.5, 2.0])
+    focal, x = SigmoidFocalObjective(alpha=0.25, gamma=2.0), np.array([-3.0, 0.5, 2.0])
     for one, zero, soft in zip(*(focal([y] * 3, x) for y in (1, 0, 0.3)), strict=True):
         np.testing.assert_allclose(soft, 0.3 * one + 0.7 * zero, 1e-14)
 
 
 def test_gamma_zero_is_the_log_loss_of_the_libraries() -> None:
     x, y = np.linspace(-8, 8, 33), np.arange(33) % 2
-    gradient, hessian = SigmoidFocalObjective(gamma=0.0)(y, x)
+    gradient, hessian = SigmoidFocalObjective(alpha=None, gamma=0.0)(y, x)
     np.testing.assert_allclose(gradient, expit(x) - y, 1e-12)
     np.testing.assert_allclose(hessian, expit(x) * expit(-x), 1e-12)
 
@@ -94,7 +96,7 @@ def test_gradient_of_many_classes(x: np.ndarray, gamma: float) -> None:
 def test_two_classes_are_the_binary_objective(x: np.ndarray, gamma: float) -> None:
     y = np.array([0, 1, 0, 1, 0, 1])
     gradient, hessian = SoftmaxFocalObjective(2, gamma=gamma)(y, x)
-    g, h = SigmoidFocalObjective(gamma=gamma)(y, x[:, 1] - x[:, 0])
+    g, h = SigmoidFocalObjective(alpha=None, gamma=gamma)(y, x[:, 1] - x[:, 0])
     np.testing.assert_allclose(gradient, np.stack([-g, g], axis=1), 1e-10, 1e-300)
     np.testing.assert_allclose(hessian, 2 * np.stack([h, h], axis=1), 1e-10, 3e-16)
 
@@ -136,7 +138,7 @@ def test_gamma_zero_is_multi_softprob() -> None:
 @pytest.mark.parametrize(
     ("focal", "y", "raw"),
     [
-        (SigmoidFocalObjective(0.25, 2.0), [0, 1, 1], np.array([-2.0, 0.5, 3.0])),
+        (SigmoidFocalObjective(alpha=0.25, gamma=2.0), [0, 1, 1], np.array([-2.0, 0.5, 3.0])),
         (SoftmaxFocalObjective(3, [1, 2, 3]), [0, 1, 2], np.arange(9.0).reshape(3, 3) % 4),
     ],
 )
@@ -161,8 +163,8 @@ def test_class_weights_are_weights_of_the_examples() -> None:
     )
     y = np.arange(9) % 2
     np.testing.assert_allclose(
-        SigmoidFocalObjective(0.2)(y, raw[:, 0]),
-        SigmoidFocalObjective()(y, raw[:, 0], np.where(y, 0.2, 0.8)),
+        SigmoidFocalObjective(alpha=0.2)(y, raw[:, 0]),
+        SigmoidFocalObjective(alpha=None)(y, raw[:, 0], np.where(y, 0.2, 0.8)),
         1e-14,
     )
 
@@ -172,7 +174,7 @@ def test_class_weights_are_weights_of_the_examples() -> None:
 def test_the_initial_score_minimises_the_loss(gamma: float, alpha: float | None) -> None:
     rng = np.random.default_rng(1)
     y, w = (rng.random(500) < 0.07).astype(int), rng.uniform(0, 3, 500)
-    focal = SigmoidFocalObjective(alpha, gamma)
+    focal = SigmoidFocalObjective(alpha=alpha, gamma=gamma)
     score = focal.initial_score(y, w)
     slopes = focal(y, np.full(500, score), w)[0]
     assert abs(slopes.sum()) < 1e-12 * np.abs(slopes).sum()
@@ -194,7 +196,7 @@ def test_the_initial_scores_minimise_the_loss(gamma: float, weight: list[float] 
 
 
 def test_results_have_the_shape_of_the_scores() -> None:
-    focal = SigmoidFocalObjective()
+    focal = SigmoidFocalObjective(alpha=None)
     assert [a.shape for a in focal([0, 1], np.zeros((2, 1), np.float32))] == [(2, 1)] * 2
     assert [a.dtype for a in focal([0, 1], np.zeros(2, np.float32))] == [np.float64] * 2
     fortran = np.asfortranarray(np.random.default_rng(0).normal(size=(4, 3)))
@@ -207,21 +209,21 @@ def test_results_have_the_shape_of_the_scores() -> None:
 @pytest.mark.parametrize("x", [-np.inf, -1e308, -800.0, 800.0, 1e308, np.inf])
 def test_extreme_scores(x: float) -> None:
     for y in (0, 1):
-        gradient, hessian = SigmoidFocalObjective(gamma=0.5)([y], [x])
+        gradient, hessian = SigmoidFocalObjective(alpha=None, gamma=0.5)([y], [x])
         assert np.isfinite(gradient).all() and (hessian > 0).all() and np.isfinite(hessian).all()
         gradient, hessian = SoftmaxFocalObjective(3, gamma=0.5)([y], [[0.0, x, 0.0]])
         assert np.isfinite(gradient).all() and (hessian > 0).all() and np.isfinite(hessian).all()
 
 
-BINARY, MULTI = SigmoidFocalObjective(), SoftmaxFocalObjective(3)
+BINARY, MULTI = SigmoidFocalObjective(alpha=None), SoftmaxFocalObjective(3)
 
 
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda: SigmoidFocalObjective(2.0), ValueError, "alpha: takes"),
-        (lambda: SigmoidFocalObjective(gamma=-1.0), ValueError, "gamma: takes"),
-        (lambda: SigmoidFocalObjective(gamma=True), TypeError, "gamma: takes"),
+        (lambda: SigmoidFocalObjective(alpha=2.0), ValueError, "alpha: takes"),
+        (lambda: SigmoidFocalObjective(alpha=None, gamma=-1.0), ValueError, "gamma: takes"),
+        (lambda: SigmoidFocalObjective(alpha=None, gamma=True), TypeError, "gamma: takes"),
         (lambda: SoftmaxFocalObjective(1), ValueError, "n_classes: takes an integer >= 2, got 1"),
         (lambda: SoftmaxFocalObjective(2.0), TypeError, "n_classes: takes an integer"),
         (lambda: SoftmaxFocalObjective(3, [1, 1]), ValueError, "weight: takes the shape (3,)"),
@@ -235,8 +237,8 @@ BINARY, MULTI = SigmoidFocalObjective(), SoftmaxFocalObjective(3)
         (lambda: BINARY([0, 1], [0.0, 0.0], [1, -1]), ValueError, "sample_weight: takes"),
         (lambda: BINARY([0, 1], [0.0, 0.0], [1]), ValueError, "sample_weight: takes the shape"),
         (lambda: BINARY.initial_score([1, 1]), ValueError, "y: takes examples of both classes"),
-        (lambda: SigmoidFocalObjective(1.0).initial_score([0, 1]), ValueError, "alpha"),
-        (lambda: SigmoidFocalObjective(0.0).posterior([0.0]), ValueError, "alpha"),
+        (lambda: SigmoidFocalObjective(alpha=1.0).initial_score([0, 1]), ValueError, "alpha"),
+        (lambda: SigmoidFocalObjective(alpha=0.0).posterior([0.0]), ValueError, "alpha"),
         (lambda: BINARY.xgboost_metric([1], [0.0], [0]), ValueError, "sample_weight: takes a pos"),
         (lambda: MULTI([0, 3], np.zeros((2, 3))), ValueError, "y_true: takes class indices from 0"),
         (lambda: MULTI([0, 0.5], np.zeros((2, 3))), ValueError, "y_true: takes class indices"),
@@ -278,7 +280,7 @@ def test_gamma_zero_grows_xgboosts_own_trees(data, weighted) -> None:
     x, y, classes, w = data
     w = w if weighted else None
     for own, focal, labels in (
-        ("binary:logistic", SigmoidFocalObjective(gamma=0.0), y),
+        ("binary:logistic", SigmoidFocalObjective(alpha=None, gamma=0.0), y),
         ("multi:softprob", SoftmaxFocalObjective(3, gamma=0.0), classes),
     ):
         ours, theirs = (
@@ -295,7 +297,7 @@ def test_gamma_zero_grows_xgboosts_own_trees(data, weighted) -> None:
 def test_the_initial_score_is_xgboosts_base_score(data) -> None:
     x, y, _, w = data
     for gamma in (0.0, 2.0):
-        focal = SigmoidFocalObjective(gamma=gamma)
+        focal = SigmoidFocalObjective(alpha=None, gamma=gamma)
         score = focal.initial_score(y, w)
         native = xgboost.train(
             {"base_score": score, "min_child_weight": 1e-3, "nthread": 1},
@@ -310,7 +312,7 @@ def test_the_initial_score_is_xgboosts_base_score(data) -> None:
         # What the classifier calls a probability is the score.
         np.testing.assert_allclose(model.predict_proba(x)[:, 1], expit(native), rtol=1e-4)
     prior = np.average(y, weights=w)
-    zero = SigmoidFocalObjective(gamma=0.0).initial_score(y, w)
+    zero = SigmoidFocalObjective(alpha=None, gamma=0.0).initial_score(y, w)
     assert zero == pytest.approx(logit(prior), rel=1e-12)
 
 
@@ -318,7 +320,7 @@ def test_the_initial_score_is_xgboosts_base_score(data) -> None:
 def test_xgboosts_metric(data, gamma) -> None:
     x, y, classes, w = data
     for focal, labels in (
-        (SigmoidFocalObjective(0.25, gamma), y),
+        (SigmoidFocalObjective(alpha=0.25, gamma=gamma), y),
         (SoftmaxFocalObjective(3, [1, 2, 3], gamma=gamma), classes),
     ):
         model = xgboost.XGBClassifier(
@@ -348,7 +350,7 @@ def test_xgboosts_metric(data, gamma) -> None:
 @pytest.mark.parametrize("weighted", [False, True])
 def test_gamma_zero_grows_lightgbms_own_trees(data, weighted) -> None:
     x, y, classes, w = data
-    w, focal = w if weighted else None, SigmoidFocalObjective(gamma=0.0)
+    w, focal = w if weighted else None, SigmoidFocalObjective(alpha=None, gamma=0.0)
     start = np.full(len(y), focal.initial_score(y, w))
     ours, theirs = (
         lightgbm.LGBMClassifier(objective=objective, boost_from_average=False, **LGB)
@@ -371,7 +373,7 @@ def test_gamma_zero_grows_lightgbms_own_trees(data, weighted) -> None:
 def test_lightgbms_metric(data) -> None:
     x, y, classes, w = data
     for focal, labels in (
-        (SigmoidFocalObjective(0.25, 2.0), y),
+        (SigmoidFocalObjective(alpha=0.25, gamma=2.0), y),
         (SoftmaxFocalObjective(3, [1, 2, 3]), classes),
     ):
         model = lightgbm.LGBMClassifier(objective=focal, metric="none", **LGB)
@@ -407,7 +409,7 @@ def test_lightgbms_metric(data) -> None:
 def test_gamma_zero_grows_scikit_learns_own_trees(data, weighted) -> None:
     x, y, classes, w = data
     for focal, labels in (
-        (SigmoidFocalObjective(gamma=0.0), y),
+        (SigmoidFocalObjective(alpha=None, gamma=0.0), y),
         (SoftmaxFocalObjective(3, gamma=0.0), classes),
     ):
         ours, theirs = (
@@ -424,7 +426,7 @@ def test_gamma_zero_grows_scikit_learns_own_trees(data, weighted) -> None:
 def test_scikit_learn_gives_the_posterior(data) -> None:
     x, y, classes, w = data
     for focal, labels in (
-        (SigmoidFocalObjective(0.25, 2.0), np.array(["no", "yes"])[y]),
+        (SigmoidFocalObjective(alpha=0.25, gamma=2.0), np.array(["no", "yes"])[y]),
         (SoftmaxFocalObjective(3, [1, 2, 3]), np.array(["a", "b", "c"])[classes]),
     ):
         model = HistGradientBoostingClassifier(
@@ -438,8 +440,8 @@ def test_scikit_learn_gives_the_posterior(data) -> None:
 
 def test_objectives_can_be_cloned_and_pickled() -> None:
     for model in (
-        xgboost.XGBClassifier(objective=SigmoidFocalObjective(0.25, 3.0)),
-        lightgbm.LGBMClassifier(objective=SigmoidFocalObjective(0.25, 3.0)),
+        xgboost.XGBClassifier(objective=SigmoidFocalObjective(alpha=0.25, gamma=3.0)),
+        lightgbm.LGBMClassifier(objective=SigmoidFocalObjective(alpha=0.25, gamma=3.0)),
     ):
         copied = pickle.loads(pickle.dumps(clone(model)))
         assert repr(copied.objective) == "SigmoidFocalObjective(alpha=0.25, gamma=3.0)"
@@ -452,8 +454,8 @@ def test_objectives_can_be_cloned_and_pickled() -> None:
 def test_the_treated_hessian_keeps_leaves_small(gamma) -> None:
     """Where every positive starts at a curvature of nearly 0, the plain one makes a huge leaf."""
     prior = {0.5: 0.0177, 2.0: 0.0578, 5.0: 0.0502}[gamma]
-    x, focal = logit(prior), SigmoidFocalObjective(gamma=gamma)
-    plain = sigmoid_focal_loss_hessian(x, 1, None, gamma)
+    x, focal = logit(prior), SigmoidFocalObjective(alpha=None, gamma=gamma)
+    plain = sigmoid_focal_loss_hessian(x, 1, alpha=None, gamma=gamma)
     (g,), (h,) = focal([1], [x])
     assert abs(g / plain) > 20 * abs(g / h)
     assert abs(g / h) <= 1 / prior * (1 + 1e-12)
@@ -463,7 +465,7 @@ def test_the_treated_hessian_keeps_leaves_small(gamma) -> None:
 def test_training_lowers_the_loss_from_the_initial_score(data, gamma) -> None:
     x, y, classes, _ = data
     for focal, labels, plain in (
-        (SigmoidFocalObjective(gamma=gamma), y, sigmoid_focal_loss),
+        (SigmoidFocalObjective(alpha=None, gamma=gamma), y, sigmoid_focal_loss),
         (SoftmaxFocalObjective(3, gamma=gamma), classes, softmax_focal_loss),
     ):
         start = np.tile(focal.initial_score(labels), (len(y), 1)).squeeze()

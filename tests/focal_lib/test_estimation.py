@@ -89,15 +89,15 @@ MANY = [
 def test_sigmoid_posterior_is_the_definition(gamma):
     for x in BINARY:
         one, zero = exact_posterior([x, 0], [1, 1], gamma)
-        assert relative_error(sigmoid_posterior(x, None, gamma), one - zero) < 4e-16, x
+        assert relative_error(sigmoid_posterior(x, alpha=None, gamma=gamma), one - zero) < 4e-16, x
         one, zero = exact_posterior([x, 0], [0.9, 1 - 0.9], gamma)
-        assert error(sigmoid_posterior(x, 0.9, gamma), [one - zero]) < 1e-15, x
+        assert error(sigmoid_posterior(x, alpha=0.9, gamma=gamma), [one - zero]) < 1e-15, x
 
 
 @pytest.mark.parametrize("gamma", GAMMAS)
 def test_sigmoid_score_is_the_root(gamma):
     for y in [*BINARY, 1e-300, *(v * (gamma + 1) for v in BINARY)]:
-        x = float(sigmoid_score(y, None, gamma))
+        x = float(sigmoid_score(y, alpha=None, gamma=gamma))
         with mp.workdps(60 + int(2 * abs(x)) + (600 if abs(y) < 1e-9 else 0)):
             g = mp.mpf(gamma)
 
@@ -132,7 +132,7 @@ def test_softmax_score_is_the_root(gamma):
 )
 def test_sigmoid_score_is_the_least_expected_loss(eta, alpha, gamma):
     """By the definition alone: the loss is lower there than on both sides."""
-    x = float(sigmoid_score(np.log(eta) - np.log1p(-eta), alpha, gamma))
+    x = float(sigmoid_score(np.log(eta) - np.log1p(-eta), alpha=alpha, gamma=gamma))
     least = exact.sigmoid(x, eta, alpha, gamma)
     for step in (1e-7, 1e-3, 1.0):
         assert exact.sigmoid(x + step, eta, alpha, gamma) > least
@@ -156,9 +156,11 @@ def test_softmax_score_is_the_least_expected_loss(gamma):
     st.sampled_from([0, 0.3, 1, 2, 5]),
 )
 def test_the_gradient_vanishes_at_the_binary_score(eta, alpha, gamma):
-    x = sigmoid_score(np.log(eta) - np.log1p(-eta), alpha, gamma)
-    one = sigmoid_focal_loss_gradient(x, 1.0, alpha, gamma)
-    assert abs(sigmoid_focal_loss_gradient(x, eta, alpha, gamma)) < 1e-13 * abs(eta * one)
+    x = sigmoid_score(np.log(eta) - np.log1p(-eta), alpha=alpha, gamma=gamma)
+    one = sigmoid_focal_loss_gradient(x, 1.0, alpha=alpha, gamma=gamma)
+    assert abs(sigmoid_focal_loss_gradient(x, eta, alpha=alpha, gamma=gamma)) < 1e-13 * abs(
+        eta * one
+    )
 
 
 @given(
@@ -179,13 +181,15 @@ def test_the_gradient_vanishes_at_the_softmax_score(eta, weighted, gamma):
 
 
 def test_known_values():
-    score = sigmoid_score([0.5, 0.8, 0.9, 0.99], None, 2, from_logits=False)
+    score = sigmoid_score([0.5, 0.8, 0.9, 0.99], alpha=None, gamma=2, from_logits=False)
     np.testing.assert_allclose(score, [0.5, 0.6266, 0.6942, 0.8464], atol=5e-5)
     # The slope of logit eta at 0, after Komisarenko and Kull 2024.
     for gamma in (0.5, 2, 5):
         log2 = np.log(2)
         slope = 1 + gamma * (2 - (2 - gamma) * log2) / (1 + gamma * log2)
-        assert sigmoid_posterior(1e-12, None, gamma) == pytest.approx(slope * 1e-12, rel=1e-11)
+        assert sigmoid_posterior(1e-12, alpha=None, gamma=gamma) == pytest.approx(
+            slope * 1e-12, rel=1e-11
+        )
 
 
 def test_many_classes_can_be_scored_too_high():
@@ -202,14 +206,14 @@ def test_many_classes_can_be_scored_too_high():
 
 @given(st.floats(-50, 50), st.floats(0.01, 20))
 def test_a_binary_score_is_never_too_sure(y, gamma):
-    assert abs(sigmoid_score(y, None, gamma)) <= abs(y)
+    assert abs(sigmoid_score(y, alpha=None, gamma=gamma)) <= abs(y)
 
 
 @given(st.floats(-700, 700), st.sampled_from([0.25, 0.9, None]))
 def test_without_focus_only_the_weight_is_undone(x, alpha):
     shift = 0 if alpha is None else np.log(alpha) - np.log1p(-alpha)
-    assert sigmoid_posterior(x, alpha, 0) == x - shift
-    assert sigmoid_score(x, alpha, 0) == pytest.approx(x + shift, rel=4 * EPS)
+    assert sigmoid_posterior(x, alpha=alpha, gamma=0) == x - shift
+    assert sigmoid_score(x, alpha=alpha, gamma=0) == pytest.approx(x + shift, rel=4 * EPS)
 
 
 def test_without_focus_softmax_only_normalises_and_weighs():
@@ -228,10 +232,10 @@ def test_two_classes_are_the_binary_case(x, gamma, alpha):
     """The binary weights alpha and 1 - alpha are those of two classes; so is the logit."""
     weight = [1 - alpha, alpha]
     posterior = softmax_posterior([0, x], weight, gamma=gamma)
-    expected = sigmoid_posterior(x, alpha, gamma)
+    expected = sigmoid_posterior(x, alpha=alpha, gamma=gamma)
     assert posterior[1] - posterior[0] == pytest.approx(expected, rel=5e-15, abs=5e-15)
     score = softmax_score([0, x], weight, gamma=gamma)
-    expected = sigmoid_score(x, alpha, gamma)
+    expected = sigmoid_score(x, alpha=alpha, gamma=gamma)
     assert score[1] - score[0] == pytest.approx(expected, rel=5e-15, abs=5e-15)
 
 
@@ -239,9 +243,9 @@ def test_two_classes_are_the_binary_case(x, gamma, alpha):
     st.floats(-1e4, 1e4), st.sampled_from([0, 1e-6, 0.25, 1, 2, 50]), st.sampled_from([None, 0.1])
 )
 def test_sigmoid_round_trips(x, gamma, alpha):
-    there = sigmoid_posterior(x, alpha, gamma)
-    assert sigmoid_score(there, alpha, gamma) == pytest.approx(x, rel=4e-15, abs=4e-15)
-    back = sigmoid_posterior(sigmoid_score(x, alpha, gamma), alpha, gamma)
+    there = sigmoid_posterior(x, alpha=alpha, gamma=gamma)
+    assert sigmoid_score(there, alpha=alpha, gamma=gamma) == pytest.approx(x, rel=4e-15, abs=4e-15)
+    back = sigmoid_posterior(sigmoid_score(x, alpha=alpha, gamma=gamma), alpha=alpha, gamma=gamma)
     assert back == pytest.approx(x, rel=4e-15, abs=2e-14)
 
 

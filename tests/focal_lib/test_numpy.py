@@ -32,7 +32,12 @@ pytestmark = pytest.mark.filterwarnings("error")
 EPS = np.finfo(np.float64).eps
 GAMMAS = [0.0, 0.25, 0.5, 1.0, 1.5, 2.0, 5.0, 20.0]
 LOGITS = [0.0, 1e-3, 3.3, 16.64, 40.2, 300.5, -1e-3, -0.7, -3.3, -16.64, -40.2, -690.1, -716.9]
-SIGMOID = (sigmoid_focal_loss, sigmoid_focal_loss_gradient, sigmoid_focal_loss_hessian)
+SIGMOID = tuple(
+    lambda x, y, alpha=0.25, gamma=2.0, reduction="none", f=f, **options: f(
+        x, y, alpha=alpha, gamma=gamma, reduction=reduction, **options
+    )
+    for f in (sigmoid_focal_loss, sigmoid_focal_loss_gradient, sigmoid_focal_loss_hessian)
+)
 SOFTMAX = (softmax_focal_loss, softmax_focal_loss_gradient, softmax_focal_loss_hessian)
 RNG = np.random.default_rng(0)
 
@@ -97,8 +102,11 @@ def test_sigmoid_is_exact(gamma):
         if len(parts) == 2:
             size = sum(w * abs(exact.sigmoid(z, 1, None, gamma, 1)) for w, z in parts)
         assert relative(sigmoid_focal_loss(*arguments), value) < 32 * EPS, arguments
-        assert relative(sigmoid_focal_loss_gradient(*arguments), slope, size) < 32 * EPS, arguments
-        hessian = sigmoid_focal_loss_hessian(*arguments)
+        assert (
+            relative(sigmoid_focal_loss_gradient(x, y, alpha=alpha, gamma=gamma), slope, size)
+            < 32 * EPS
+        ), arguments
+        hessian = sigmoid_focal_loss_hessian(x, y, alpha=alpha, gamma=gamma)
         assert relative(hessian, curvature, scale) < 32 * EPS, arguments
 
 
@@ -123,8 +131,8 @@ def test_a_large_gamma_does_not_multiply_the_rounding_of_q():
 )
 def test_largest_gradient_and_curvature(gamma, largest_gradient, peak, largest_curvature):
     x = np.linspace(-12, 12, 240001)
-    gradient = abs(sigmoid_focal_loss_gradient(x, 1, None, gamma))
-    hessian = sigmoid_focal_loss_hessian(x, 1, None, gamma)
+    gradient = abs(sigmoid_focal_loss_gradient(x, 1, alpha=None, gamma=gamma))
+    hessian = sigmoid_focal_loss_hessian(x, 1, alpha=None, gamma=gamma)
     p = 1 / (1 + np.exp(-x))
     assert gradient.max() == pytest.approx(largest_gradient, abs=6e-4)
     assert p[gradient.argmax()] == pytest.approx(peak, abs=6e-5)
@@ -143,9 +151,11 @@ def test_sigmoid_properties(x, gamma):
         assert np.all(sigmoid_focal_loss(x, y, None, gamma + 0.5) <= loss)
         np.testing.assert_array_equal(loss, sigmoid_focal_loss(-x, 1 - y, None, gamma))
         np.testing.assert_allclose(plain, np.logaddexp(0, x if y == 0 else -x), rtol=1e-15)
-        slope = sigmoid_focal_loss_gradient(x, y, None, gamma)
+        slope = sigmoid_focal_loss_gradient(x, y, alpha=None, gamma=gamma)
         assert np.all(slope <= 0 if y else slope >= 0)
-        np.testing.assert_array_equal(slope, -sigmoid_focal_loss_gradient(-x, 1 - y, None, gamma))
+        np.testing.assert_array_equal(
+            slope, -sigmoid_focal_loss_gradient(-x, 1 - y, alpha=None, gamma=gamma)
+        )
 
 
 @given(
@@ -186,9 +196,13 @@ def test_sigmoid_at_infinity(gamma):
     np.testing.assert_array_equal(sigmoid_focal_loss(x, 0, None, gamma), [np.inf, 0])
     np.testing.assert_array_equal(sigmoid_focal_loss(x, 1, 0.0, gamma), [0, 0])  # of weight 0
     np.testing.assert_array_equal(sigmoid_focal_loss(x, 0.5, 0.25, gamma), np.inf)
-    np.testing.assert_array_equal(sigmoid_focal_loss_gradient(x, 1, 0.25, gamma), [0, -0.25])
-    np.testing.assert_array_equal(sigmoid_focal_loss_gradient(x, 0, 0.25, gamma), [0.75, 0])
-    np.testing.assert_array_equal(sigmoid_focal_loss_hessian(x, 1, None, gamma), [0, 0])
+    np.testing.assert_array_equal(
+        sigmoid_focal_loss_gradient(x, 1, alpha=0.25, gamma=gamma), [0, -0.25]
+    )
+    np.testing.assert_array_equal(
+        sigmoid_focal_loss_gradient(x, 0, alpha=0.25, gamma=gamma), [0.75, 0]
+    )
+    np.testing.assert_array_equal(sigmoid_focal_loss_hessian(x, 1, alpha=None, gamma=gamma), [0, 0])
     assert np.isnan(sigmoid_focal_loss(np.nan, 1))
 
 
@@ -295,7 +309,7 @@ def test_two_classes_are_the_binary_loss_of_the_difference(x, gamma):
         loss = softmax_focal_loss(two, target, gamma=gamma, reduction="none")
         np.testing.assert_allclose(loss, sigmoid_focal_loss(x, t, None, gamma), rtol=1e-13)
         gradient = softmax_focal_loss_gradient(two, target, gamma=gamma, reduction="none")
-        binary = sigmoid_focal_loss_gradient(x, t, None, gamma)
+        binary = sigmoid_focal_loss_gradient(x, t, alpha=None, gamma=gamma)
         np.testing.assert_allclose(gradient, np.stack([-binary, binary], axis=1), rtol=1e-13)
 
 
@@ -332,7 +346,7 @@ def test_hessian_of_two_classes_is_the_binary_second_derivative(x, gamma):
     two = np.stack([np.zeros_like(x), x], axis=1)
     for t in (0, 1):
         got = softmax_focal_loss_hessian(two, np.full(x.shape, t), gamma=gamma, reduction="none")
-        binary = sigmoid_focal_loss_hessian(x, t, None, gamma)[:, None, None]
+        binary = sigmoid_focal_loss_hessian(x, t, alpha=None, gamma=gamma)[:, None, None]
         np.testing.assert_allclose(got, binary * [[1, -1], [-1, 1]], rtol=1e-12, atol=1e-18)
 
 
@@ -517,7 +531,7 @@ def test_nothing_to_average():
     assert softmax_focal_loss(x, [0, 0], [0.0, 1.0, 1.0], reduction="sum") == 0
     assert np.isnan(sigmoid_focal_loss([], [], reduction="mean"))
     assert sigmoid_focal_loss([], [], reduction="sum") == 0
-    assert sigmoid_focal_loss_gradient([], [], reduction="mean").shape == (0,)
+    assert sigmoid_focal_loss_gradient([], [], alpha=None, reduction="mean").shape == (0,)
 
 
 # --- Chunks ---------------------------------------------------------------------------------------

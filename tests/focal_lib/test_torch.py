@@ -263,10 +263,10 @@ def test_sigmoid_is_its_numpy_twin(seed, shape, scale, alpha, gamma, reduction, 
     x, y = rand(*shape, scale=scale, seed=seed), torch.sigmoid(rand(*shape, seed=seed + 1))
     y = y.round() if hard else y
     value, gradient = value_and_gradient(sigmoid_focal_loss, x, y, alpha, gamma, reduction)
-    arguments = (array(x), array(y), alpha, gamma, reduction)
-    twin = focal_lib.numpy.sigmoid_focal_loss(*arguments)
+    settings = {"alpha": alpha, "gamma": gamma, "reduction": reduction}
+    twin = focal_lib.numpy.sigmoid_focal_loss(array(x), array(y), **settings)
     np.testing.assert_allclose(array(value), twin, rtol=1e-12)
-    twin = focal_lib.numpy.sigmoid_focal_loss_gradient(*arguments)
+    twin = focal_lib.numpy.sigmoid_focal_loss_gradient(array(x), array(y), **settings)
     np.testing.assert_allclose(array(gradient), twin, rtol=1e-12, atol=1e-300 if hard else 1e-16)
 
 
@@ -537,7 +537,9 @@ def test_second_derivative_is_the_numpy_twins():
     for gamma in GAMMAS:
         (slope,) = grad(sigmoid_focal_loss(x, y, 0.25, gamma).sum(), x, create_graph=True)
         (second,) = grad(slope.sum(), x)
-        twin = focal_lib.numpy.sigmoid_focal_loss_hessian(array(x), array(y), 0.25, gamma)
+        twin = focal_lib.numpy.sigmoid_focal_loss_hessian(
+            array(x), array(y), alpha=0.25, gamma=gamma
+        )
         np.testing.assert_allclose(array(second), twin, rtol=1e-12)
 
 

@@ -125,12 +125,12 @@ def test_kernels_in_the_interpreter(x):
 
     forward, finish, backward = interpreted(sigmoid)
     assert [k.name for k in (forward, finish, backward)] == [
-        "_sigmoid_forward", "_finish", "_sigmoid_backward",
+        "sigmoid_focal_forward", "sum_up", "sigmoid_focal_backward",
     ]  # fmt: skip
     programs = N // 1024
     assert (forward.read, forward.written) == (5 * N, 8 * programs)
-    assert (finish.read, finish.written) == (8 * programs, 4)
-    assert (backward.read, backward.written) == (5 * N + 4, 4 * N)
+    assert (finish.read, finish.written) == (8 * programs, 4 + 8)
+    assert (backward.read, backward.written) == (5 * N + 4 + 8, 4 * N)
     assert backward.is_backward and not forward.is_backward
     assert forward.operations["special"] == 3 * N  # two powers of 2 and a reciprocal
     forward, _, backward = interpreted(lambda: torch.autograd.grad(softmax_focal_loss(x, t), x))

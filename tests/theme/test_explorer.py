@@ -96,7 +96,8 @@ def shares(gamma: float, alpha: float, ratio: float, p: float) -> tuple[float, f
 def by_the_library(gamma: float, alpha: float, ratio: float, p: float) -> dict[str, float]:
     weight, x = alpha or None, float(logit(p))
     pull = [
-        abs(sigmoid_focal_loss_gradient(z, y, weight, gamma)) for z, y in ((x, 1), (-x, 0))
+        abs(sigmoid_focal_loss_gradient(z, y, alpha=weight, gamma=gamma))
+        for z, y in ((x, 1), (-x, 0))
     ]  # p_t is p for both labels
     bill = [sigmoid_focal_loss(z, y, weight, gamma) for z, y in ((x, 1), (-x, 0))]
     plain, focal = shares(0, 0, ratio, p), shares(gamma, alpha, ratio, p)
@@ -106,12 +107,12 @@ def by_the_library(gamma: float, alpha: float, ratio: float, p: float) -> dict[s
         "focalPositive": float(bill[0]),
         "focalNegative": float(bill[1]),
         "ratio": float(1 / modulating_factor(p, gamma)),
-        "gradientCrossEntropy": float(abs(sigmoid_focal_loss_gradient(x, 1, None, 0))),
-        "gradient": float(abs(sigmoid_focal_loss_gradient(x, 1, None, gamma))),
+        "gradientCrossEntropy": float(abs(sigmoid_focal_loss_gradient(x, 1, alpha=None, gamma=0))),
+        "gradient": float(abs(sigmoid_focal_loss_gradient(x, 1, alpha=None, gamma=gamma))),
         "gradientPositive": float(pull[0]),
         "gradientNegative": float(pull[1]),
-        "score": float(sigmoid_score(p, weight, gamma, from_logits=False)),
-        "posterior": float(sigmoid_posterior(p, weight, gamma, from_logits=False)),
+        "score": float(sigmoid_score(p, alpha=weight, gamma=gamma, from_logits=False)),
+        "posterior": float(sigmoid_posterior(p, alpha=weight, gamma=gamma, from_logits=False)),
         "upToCrossEntropy": plain[0],
         "negativesCrossEntropy": plain[1],
         "easyNegativesCrossEntropy": plain[2],
@@ -131,12 +132,12 @@ def test_the_figure_is_drawn_from_the_librarys_numbers(gamma: float) -> None:
     p, loss = curve("loss")
     np.testing.assert_allclose(loss, focal_loss(p, gamma), rtol=1e-10)
     p, pull = curve("gradient")
-    expected = abs(sigmoid_focal_loss_gradient(logit(p), 1, None, gamma))
+    expected = abs(sigmoid_focal_loss_gradient(logit(p), 1, alpha=None, gamma=gamma))
     np.testing.assert_allclose(pull, expected, rtol=1e-10)
     p, decades = curve("ratio")
     np.testing.assert_allclose(10**decades, 1 / modulating_factor(p, gamma), rtol=1e-10)
     eta, score = curve("score")
-    expected = sigmoid_posterior(score, None, gamma, from_logits=False)
+    expected = sigmoid_posterior(score, alpha=None, gamma=gamma, from_logits=False)
     np.testing.assert_allclose(eta, expected, atol=1e-12)
     p, share = curve("population")
     for k in (1, 30, 64, 100, -2):

@@ -1,0 +1,325 @@
+"""The formulas: the loss of a margin, its derivatives, and the numbers that they are made of.
+
+A class is ahead of the others by its margin z. Its probability is p = sigma(z); with q = 1 - p and
+u = -log p the loss is f(z) = q^gamma u. None of p, q, u is made from another where that would lose
+digits, and q^gamma is the square of a root, so that no product passes below the normal numbers on
+the way to a normal one.
+
+Arrays are NumPy's where xp is numpy, and tensors where it is torch; in float64, or in float32 on a
+device that has nothing wider. They use only operations whose last digit does not depend on where an
+element stands, or on how many threads there are: torch's pow and sigmoid are not among them.
+"""
+
+from collections.abc import Callable
+from functools import reduce
+from operator import mul
+from typing import Any, NamedTuple
+
+import numpy as np
+
+
+class Margin(NamedTuple):
+    """Of a margin z: p = sigma(z), q = 1 - p, u = -log p, and root = q^(gamma/2).
+
+    Where z is beyond what e^-z is a normal number for, and a large weight may make the loss one, q
+    and u are e^-z / drop, and root has the square root of drop as a factor.
+    """
+
+    p: Any
+    q: Any
+    u: Any
+    root: Any
+    drop: Any = 1.0
+
+
+def focal(xp: Any, order: int, margin: Margin, gamma: Any, weight: Any = None) -> Any:
+    """The weight times the loss f(z) = q^gamma u, or its first, second or third derivative.
+
+    f' = -q^gamma (q + gamma p u) and f'' = p q^gamma ((1 + 2 gamma) q - gamma (q - gamma p) u);
+    the third is that of f'' by the product rule, with (q^gamma p)' = q^gamma p (q - gamma p). A
+    weight of 0 times an infinite loss is 0.
+    """
+    p, q, u, root, drop = margin
+    if order == 0:
+        weighted = u if weight is None else xp.where(weight == 0, 0.0, weight * u)
+        return root * weighted * root
+    some_u = xp.clip(u, None, 4000.0)  # where it is more, p is 0
+    pull = gamma * p
+    if order == 1:
+        slope = -(q + pull * some_u)
+        slope = slope if weight is None else weight * slope
+        return xp.where(root == 0, 0.0, root * slope * root)
+    # Where p is below the normal numbers it has lost digits, so there it is near times far.
+    least = -np.log(float(xp.finfo(p.dtype).tiny))
+    near = xp.where(u > least, float(np.exp(-least)), p)
+    far = xp.exp(xp.clip(least - u, None, 0.0))
+    bend, change = gamma * near, q * drop - pull
+    bracket = near * q + bend * (2 * q - change * some_u)
+    if order == 3:
+        rest = bend * change - (near + 2 * bend) * p + (p + pull) * bend * some_u * drop
+        bracket = change * bracket + q * rest
+    bracket = bracket if weight is None else weight * bracket
+    return xp.where(root == 0, 0.0, root * bracket * far * root)
+
+
+def of_logit(xp: Any, z: Any, gamma: Any, is_weighted: bool = False) -> Margin:
+    """Of two classes, whose margin is the logit of the one."""
+    size, beyond, drop, root_drop = xp.abs(z), False, 1.0, 1.0
+    if is_weighted:
+        lift = _LIFT[z.dtype.itemsize]
+        beyond = z > lift
+        size = xp.where(beyond, z - lift, size)
+        drop = xp.where(beyond, float(np.exp(-lift)), 1.0)
+        root_drop = xp.where(beyond, float(np.exp(-lift / 2 * (1 + gamma))), 1.0)
+    e = xp.exp(-size)
+    large = 1 / (1 + drop * e)
+    small = e * large
+    ahead = z > 0
+    p, q = xp.where(ahead, large, small), xp.where(ahead, small, large)
+    u = xp.log1p(e) + xp.clip(-z, 0.0, None)
+    u = xp.where(beyond, e, u) if is_weighted else u
+
+    def minus_log_q() -> tuple[Any, ...]:
+        near = _log1p_parts(xp, *_exp_parts(xp, -size, 0.0))
+        return xp.clip(z, 0.0, 1000.0), 0.0, *near  # further ahead, the loss is 0
+
+    return Margin(p, q, u, _root(xp, q, gamma, minus_log_q) * root_drop, drop)
+
+
+class Rows(NamedTuple):
+    """Of each row of logits, with m the largest: which is m, m - x in two parts, e^((x - m)/2)."""
+
+    is_largest: Any
+    below: Any
+    below_left: Any
+    half: Any
+
+
+def of_rows(xp: Any, x: Any) -> Rows:
+    """Along the last axis.
+
+    The difference is exact, as a rounded one and what the rounding left (Knuth's two-sum): exp
+    would make a relative error of an absolute one. The largest is 0 below itself, also at +inf; any
+    other inf - inf is NaN, since there is no limit.
+    """
+    largest = xp.amax(x, axis=-1, keepdims=True)
+    on_device = {} if xp is np else {"device": x.device}
+    classes = xp.arange(x.shape[-1], **on_device)
+    is_largest = classes == x.argmax(axis=-1, keepdims=True)
+    difference = xp.where(is_largest & xp.isinf(largest), 0.0, x - largest)
+    shift = difference - x
+    left = (x - (difference - shift)) - (largest + shift)
+    left = xp.where(xp.isfinite(left), left, 0.0)
+    half = xp.exp(difference / 2)
+    return Rows(is_largest, -difference, -left, half + half * (left / 2))
+
+
+def of_classes(
+    xp: Any, rows: Rows, index: Any, gamma: Any, is_weighted: bool = False
+) -> tuple[Margin, Any, Any]:
+    """The margins of some classes of each row, and (a, b) with which r_j = (a half_j)^2 / b is the
+    softmax over the other classes. The index is that of the classes; None is all of them.
+
+    The others of the largest are added up, not subtracted from the total: q keeps its digits.
+    """
+    is_largest, below, below_left, half = rows
+    take: Callable[..., Any] = np.take_along_axis if xp is np else xp.take_along_dim
+    own, is_top, under, under_left = (
+        v if index is None else take(v, index, -1) for v in (half, is_largest, below, below_left)
+    )
+    own = own * own
+    rest = xp.sum(xp.where(is_largest, 0.0, half * half), axis=-1, keepdims=True)
+    others = xp.where(is_top, rest, 1 + (rest - own))
+    total = own + others
+    p, q, u = own / total, others / total, under + xp.log1p(rest)
+    drop, root_drop, scale = 1.0, 1.0, 1.0
+    if is_weighted:
+        lift = _LIFT[half.dtype.itemsize]
+        up = float(np.exp(lift / 2))
+        beyond = is_top & (rest < float(np.exp(-lift)))
+        lifted = xp.where(is_largest, 0.0, xp.clip(half * up, None, 1.0) ** 2)
+        lifted = xp.sum(lifted, axis=-1, keepdims=True)
+        others, q, u = (xp.where(beyond, lifted, v) for v in (others, q, u))
+        drop = xp.where(beyond, float(np.exp(-lift)), 1.0)
+        root_drop = xp.where(beyond, float(np.exp(-lift / 2 * (1 + gamma))), 1.0)
+        scale = xp.where(beyond, up, 1.0)
+
+    def minus_log_q() -> tuple[Any, ...]:
+        """log(total / others), with the digits that a large gamma needs."""
+        each, each_left = _exp_parts(xp, -below, -below_left)
+        each, each_left = (xp.where(is_largest, 0.0, v) for v in (each, each_left))
+        rest, left = _sum_parts(xp, each, each_left)
+        own, own_left = _exp_parts(xp, -under, -under_left)
+        less, less_left = _two_sum(rest, -own)
+        others, others_left = _two_sum(1 + 0 * less, less)
+        others_left = others_left + (less_left + (left - own_left))
+        others = xp.where(is_top, rest, others)
+        others_left = xp.where(is_top, left, others_left)
+        is_ahead = is_top & (others < 1)
+        log, log_left = _log_parts(xp, xp.where(is_ahead, others, 1.0), others_left)
+        ratio, ratio_left = _quotient(own, own_left, others, others_left)
+        odds = xp.where(is_ahead, others, ratio), xp.where(is_ahead, others_left, ratio_left)
+        far = xp.where(is_ahead, -log, 0.0), xp.where(is_ahead, -log_left, 0.0)
+        return *far, *_log1p_parts(xp, *odds)
+
+    root = _root(xp, q, gamma, minus_log_q) * root_drop
+    least = float(xp.finfo(others.dtype).tiny)
+    return Margin(p, q, u, root, drop), scale, xp.clip(others, least, None)  # 0 / 0 is 0
+
+
+# --- q^(gamma/2) ----------------------------------------------------------------------------------
+
+
+def _root(xp: Any, q: Any, gamma: Any, minus_log_q: Callable[[], tuple[Any, ...]]) -> Any:
+    if hasattr(gamma, "dtype"):  # a number that is not to be looked at
+        return _decay(xp, gamma / 2, *minus_log_q())
+    if gamma <= 4 and (2 * gamma) % 1 == 0:
+        whole, quarters = divmod(int(2 * gamma), 4)
+        root = xp.sqrt(q) if quarters else q
+        factors = [q] * whole + [root] * (quarters // 2) + [xp.sqrt(root)] * (quarters % 2)
+        return reduce(mul, factors) if factors else 1 + 0 * q
+    if gamma <= 5:
+        return _power(xp, q, gamma / 2)
+    return _decay(xp, gamma / 2, *minus_log_q())
+
+
+def _power(xp: Any, q: Any, half: float) -> Any:
+    """q^half, for q <= 1 and a small half: a relative error of q is made half as large again."""
+    n = xp.round(xp.log2(xp.clip(q, float(xp.finfo(q.dtype).tiny), None)))
+    top, low = _split(xp, half, q)
+    whole = xp.round(top * n)
+    m = q * xp.exp2(-n)
+    fraction = (top * n - whole + low * n) * 0.6931471805599453
+    return xp.exp2(whole) * xp.exp(fraction + half * xp.log(m))
+
+
+def _decay(xp: Any, half: Any, far: Any, far_left: Any, near: Any, near_left: Any) -> Any:
+    """e^(-half v), for v = far + near, each in two parts.
+
+    An error of the exponent is a relative error of the result, so it is made in two parts.
+    """
+    top, low = _split(xp, half, near)
+
+    def product(v: Any) -> tuple[Any, Any]:
+        leading = _leading(v)
+        return top * leading, top * (v - leading) + low * v
+
+    (a, a_left), (b, b_left) = product(far), product(near)
+    exponent, left = _two_sum(a, b)
+    exponent, left = _two_sum(exponent, left + (a_left + b_left) + half * (far_left + near_left))
+    is_zero = ~(exponent < 2000.0) & (exponent == exponent)
+    result = xp.exp(-xp.where(is_zero, 2000.0, exponent)) * (1 - xp.where(is_zero, 0.0, left))
+    # inf - inf is NaN above, of an exponent that is not
+    return xp.where((near == near) & (far == far) & ~(result == result), 0.0, result)
+
+
+# --- Numbers in two parts -------------------------------------------------------------------------
+
+# How far ahead e^-z is taken apart from e^-LIFT, which has digits to spare below it
+_LIFT = {8: 600.0, 4: 70.0}
+# log 2 in three parts, the first with so few digits that 2^11 (2^8) times it is exact
+_LOG2 = {
+    8: (0.6931471803691238, 1.9082149292705877e-10, -1.161222722936225e-26),
+    4: (0.693145751953125, 1.4286067653e-06, 5.497923e-14),
+}
+_EXP = [1 / 6, 1 / 24, 1 / 120, 1 / 720, 1 / 5040, 1 / 40320, 1 / 362880, 1 / 3628800]
+_EXP += [
+    1 / 39916800,
+    1 / 479001600,
+    1 / 6227020800,
+    1 / 87178291200,
+]  # 1 / n!, of e^r less 1 + r + r^2 / 2
+_ATANH = [2 / n for n in range(3, 25, 2)]  # of 2 atanh s = log((1 + s) / (1 - s)) less 2 s
+
+
+def _two_sum(a: Any, b: Any) -> tuple[Any, Any]:
+    """a + b, and what rounding left (Knuth)."""
+    total = a + b
+    shift = total - a
+    return total, (a - (total - shift)) + (b - shift)
+
+
+def _leading(v: Any) -> Any:
+    """The leading half of the digits (Dekker): a product of two such numbers is exact."""
+    shifted = v * (2.0**27 + 1 if v.dtype.itemsize == 8 else 2.0**12 + 1)
+    return shifted - (shifted - v)
+
+
+def _split(xp: Any, number: Any, like: Any) -> tuple[Any, Any]:
+    """A number as its leading half of the digits of such arrays, and the rest."""
+    number = number.clamp(max=1e300) if hasattr(number, "dtype") else min(number, 1e300)
+    if like.dtype.itemsize == 8:  # as an array: of a number a compiler would undo what follows
+        number = number + xp.zeros((), dtype=xp.float64)
+    shifted = number * (2.0**27 + 1 if like.dtype.itemsize == 8 else 2.0**41 + 1)
+    top = shifted - (shifted - number)
+    return top, number - top
+
+
+def _horner(x: Any, coefficients: list[float]) -> Any:
+    result = coefficients[-1]
+    for c in coefficients[-2::-1]:
+        result = result * x + c
+    return result
+
+
+def _exp_parts(xp: Any, x: Any, x_left: Any) -> tuple[Any, Any]:
+    """e^(x + x_left) for x <= 0, in two parts; where it is nearly 0, one just as small."""
+    high, low, rest = _LOG2[x.dtype.itemsize]
+    x = xp.clip(x, -700.0 if x.dtype.itemsize == 8 else -80.0, None)
+    n = xp.round(x * 1.4426950408889634)
+    r, left = _two_sum(x - n * high, -n * low)
+    left = left + (x_left - n * rest)
+    top = _leading(r)
+    square = top * top / 2  # exact, as are the sums below; what is left is small
+    small = (r - top) * (r + top) / 2 + r * r * r * _horner(r, _EXP)
+    small = small + left * (1 + r + square + small)
+    total, a = _two_sum(1 + 0 * r, r)
+    total, b = _two_sum(total, square)
+    total, left = _two_sum(total, a + (b + small))
+    scale = xp.exp2(n)
+    return total * scale, left * scale
+
+
+def _log1p_parts(xp: Any, e: Any, e_left: Any) -> tuple[Any, Any]:
+    """log(1 + e + e_left), for 0 <= e <= 1, in two parts."""
+    is_big = e > 0.5  # so that e - 1 is exact
+    g, g_left = xp.where(is_big, (e - 1) / 2, e), xp.where(is_big, e_left / 2, e_left)
+    return _log_near_one(xp, g, g_left, xp.where(is_big, 1.0 + 0 * e, 0.0))
+
+
+def _log_parts(xp: Any, v: Any, v_left: Any) -> tuple[Any, Any]:
+    """log(v + v_left), for v > 0, in two parts."""
+    v = xp.clip(v, float(xp.finfo(v.dtype).tiny), None)
+    n = xp.round(xp.log2(v))
+    scale = xp.exp2(-n)
+    return _log_near_one(xp, v * scale - 1, v_left * scale, n)
+
+
+def _log_near_one(xp: Any, g: Any, g_left: Any, n: Any) -> tuple[Any, Any]:
+    """n log 2 + log(1 + g + g_left), in two parts: 2 atanh s, with s = g / (2 + g)."""
+    high, low, _ = _LOG2[g.dtype.itemsize]
+    s, s_left = _quotient(g, g_left, *(_two_sum(2 + 0 * g, g)))
+    s_left = s_left - s * g_left / (2 + g)
+    total, left = _two_sum(n * high, 2 * s)
+    return total, left + (2 * s_left + n * low + s * s * s * _horner(s * s, _ATANH))
+
+
+def _quotient(a: Any, a_left: Any, b: Any, b_left: Any) -> tuple[Any, Any]:
+    """(a + a_left) / (b + b_left), in two parts."""
+    result = a / b
+    (r, r_low), (d, d_low) = ((_leading(v), v - _leading(v)) for v in (result, b))
+    remainder = (((a - r * d) - r * d_low) - r_low * d) - r_low * d_low
+    return result, (remainder + (a_left - result * b_left)) / b
+
+
+def _sum_parts(xp: Any, v: Any, v_left: Any) -> tuple[Any, Any]:
+    """The sum along the last axis, which is kept, in two parts: halves are added to halves."""
+    while v.shape[-1] > 1:
+        half = v.shape[-1] // 2
+        total, left = _two_sum(v[..., :half], v[..., half : 2 * half])
+        left = left + (v_left[..., :half] + v_left[..., half : 2 * half])
+        if v.shape[-1] % 2:
+            total = xp.concatenate([total, v[..., -1:]], -1)
+            left = xp.concatenate([left, v_left[..., -1:]], -1)
+        v, v_left = total, left
+    return v, v_left
