@@ -26,11 +26,12 @@ SITE := _build/html
 # The chapters are those of the table of contents, and each of them is run by the tests.
 NOTEBOOKS := $(shell sed -n 's|^ *- file: \(chapters/.*[.]ipynb\) *$$|\1|p' _toc.yml)
 BOOK := _config.yml _toc.yml exercises.yml references.bib $(wildcard *.md chapters/*.ipynb focal_lib/*.py focal_lib/_ways/*.py) \
-        pyproject.toml $(wildcard focal_notes/*.py focal_notes/answers/*.py chapters/data/*.json benchmarks/results/*.json) \
+        pyproject.toml $(wildcard focal_notes/*.py focal_notes/*.json focal_notes/answers/*.py chapters/data/*.json benchmarks/results/*.json) \
         $(wildcard theme/focal_theme/*.py theme/*.cjs theme/*.sty theme/package-lock.json theme/static/* theme/templates/*)
 # The printed book. The site has it, and links to it, if it is there and as new as its sources.
 PDF := _build/pdf/focal-notes.pdf
-PRINTED := $(filter-out pyproject.toml focal_notes/% theme/static/% theme/templates/% %.cjs %.json,$(BOOK)) tools/pdf.py
+PRINTED := $(filter-out pyproject.toml focal_notes/% theme/static/% theme/templates/% %.cjs %.json,$(BOOK)) \
+           focal_notes/palette.json theme/static/curves.js tools/pdf.py
 # What JupyterLab shows first
 LAB_PAGE = $(if $(NAME),chapters/$(NAME).ipynb,intro.md)
 # Where another Python has torch with CUDA, and Triton, GPU_PYTHON=python3 sets nothing up. The tests

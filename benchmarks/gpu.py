@@ -45,7 +45,7 @@ from torch.utils import collect_env
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # it runs without an installation, too
 
-from benchmarks import speed
+from benchmarks import peers, speed
 from benchmarks.speed import ALPHA, BCE, BYTES, CE, KORNIA, OURS, SPEED, TORCHVISION, Case, check
 
 RESULTS = Path(__file__).parent / "results"
@@ -123,12 +123,7 @@ def implementation(case: Case, name: str, gamma: float) -> Callable[[Any, Any], 
     if name == BCE and "-none-" in case.name:
         return lambda x, y: F.binary_cross_entropy_with_logits(x, y, reduction="none")
     if name == FOCAL_CE:
-
-        def focal(x: Any, y: Any) -> Any:
-            ce = F.cross_entropy(x, y, reduction="none")
-            return ((1 - torch.exp(-ce)) ** gamma * ce).mean()
-
-        return focal
+        return lambda x, y: peers.softmax_of_cross_entropy(x, y, gamma=gamma, reduction="mean")
     return speed.implementation(case, name, gamma)
 
 
@@ -427,8 +422,8 @@ def machine(device: str) -> dict[str, Any]:
 
 def look(name: str) -> dict[str, Any]:
     """The line of an implementation; compiled, it is that of the eager one, dashed and open."""
-    formula, plain = ("#D55E00", "s"), ("#AA3377", "D")
-    known = {OURS: ("#0072B2", "o"), KORNIA: ("#00855F", "^"), COPY: ("black", "|")}
+    formula, plain = ("C2", "s"), ("C4", "D")
+    known = {OURS: ("C1", "o"), KORNIA: ("C3", "^"), COPY: ("black", "|")}
     known |= {READ: ("black", "_")}
     known |= {TORCHVISION: formula, FOCAL_CE: formula, BCE: plain, CE: plain}
     color, mark = known[name.removesuffix(COMPILED)]

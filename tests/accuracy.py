@@ -7,7 +7,9 @@ asserts the bounds.
 
 import argparse
 import os
+import pathlib
 import shutil
+import sys
 from collections.abc import Callable
 from functools import cache, partial
 from itertools import product
@@ -28,10 +30,12 @@ if __name__ == "__main__":
 import mpmath as mp
 import numpy as np
 import torch
-from torch.nn import functional as F
+
+sys.path.append(str(pathlib.Path(__file__).parents[1]))
 
 import focal_lib.numpy
 import focal_lib.torch
+from benchmarks.peers import softmax_of_cross_entropy, torchvision_sigmoid
 
 # Where Triton is interpreted, its kernels run on the CPU.
 CUDA = torch.cuda.is_available() and os.environ.get("TRITON_INTERPRET") != "1"
@@ -352,27 +356,15 @@ else:
 PATHS = {name: path for name, path in PATHS.items() if WHOLE or "compiled" not in name}
 
 
-def common_sigmoid(x, y, alpha, gamma, reduction):
-    """What torchvision computes."""
-    p = torch.sigmoid(x)
-    p_t = p * y + (1 - p) * (1 - y)
-    loss = F.binary_cross_entropy_with_logits(x, y, reduction=reduction) * (1 - p_t) ** gamma
-    return loss if alpha is None else (alpha * y + (1 - alpha) * (1 - y)) * loss
-
-
-def common_softmax(x, t, weight, gamma, reduction):
-    """What is made from cross entropy as a rule."""
-    loss = F.cross_entropy(x, t, reduction=reduction)
-    loss = (1 - torch.exp(-loss)) ** gamma * loss
-    return loss if weight is None else weight[t] * loss
-
-
 def peers():
     def peer(sigmoid, softmax):
         library = SimpleNamespace(sigmoid_focal_loss=sigmoid, softmax_focal_loss=softmax)
         return Path(partial(with_torch, backward, library), losses=HARD)
 
-    found = {"common formula": peer(common_sigmoid, common_softmax)}
+    def common_sigmoid(x, y, alpha, **options):
+        return torchvision_sigmoid(x, y, -1 if alpha is None else alpha, **options)
+
+    found = {"common formula": peer(common_sigmoid, softmax_of_cross_entropy)}
     try:
         from kornia.losses import binary_focal_loss_with_logits, focal_loss
     except ImportError:

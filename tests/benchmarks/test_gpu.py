@@ -232,11 +232,11 @@ def test_what_is_not_there_is_a_note(monkeypatch):
 
         return failing
 
-    def formula(x, y, gamma, reduction):
+    def formula(x, y, **settings):
         raise torch.OutOfMemoryError("2 GiB")
 
     monkeypatch.setattr(torch, "compile", compiled)
-    monkeypatch.setattr("benchmarks.speed.torchvision_formula", formula)
+    monkeypatch.setattr("benchmarks.peers.torchvision_sigmoid", formula)
     monkeypatch.setitem(sys.modules, "kornia.losses", None)
     record, notes = measure(CASES[SMALL].small(), Planted(1.0), 2.0, 1)
     assert set(record["seconds"]) == {OURS, BCE, COPY, READ}

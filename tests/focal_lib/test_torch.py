@@ -26,6 +26,7 @@ from torch.fx.experimental import proxy_tensor
 from torch.nn import functional as F
 
 import focal_lib.numpy
+from benchmarks.peers import torchvision_sigmoid
 from focal_lib._ways import compiled
 from focal_lib.torch import (
     SigmoidFocalLoss,
@@ -151,16 +152,6 @@ def test_sigmoid_with_gamma_zero_is_binary_cross_entropy(shape, reduction):
 # --- Focal loss as others write it ----------------------------------------------------------------
 
 
-def common_sigmoid_loss(x, y, alpha=0.25, gamma=2.0, reduction="none"):
-    """What torchvision computes, from probabilities."""
-    probability = torch.sigmoid(x)
-    agreement = y * probability + (1 - y) * (1 - probability)
-    loss = F.binary_cross_entropy_with_logits(x, y, reduction="none") * (1 - agreement) ** gamma
-    if alpha >= 0:
-        loss = loss * (y * alpha + (1 - y) * (1 - alpha))
-    return {"none": lambda v: v, "mean": torch.mean, "sum": torch.sum}[reduction](loss)
-
-
 @pytest.mark.parametrize("gamma", [0.0, 0.5, 1.0, 2.0, 5.0])
 @pytest.mark.parametrize("alpha", [-1, 0.0, 0.25, 1.0])
 @pytest.mark.parametrize("reduction", REDUCTIONS)
@@ -170,7 +161,7 @@ def test_sigmoid_is_torchvisions_where_that_is_accurate(gamma, alpha, reduction)
     options = (alpha, gamma, reduction)
     agree(
         lambda x, y: sigmoid_focal_loss(x, y, *options),
-        lambda x, y: common_sigmoid_loss(x, y, *options),
+        lambda x, y: torchvision_sigmoid(x, y, *options),
         x,
         y,
         rtol=1e-9,
@@ -212,7 +203,7 @@ def test_signatures_are_those_people_already_call(library):
 
 def test_defaults_are_torchvisions():
     x, y = rand(5), torch.tensor([0.0, 1, 1, 0, 1], dtype=torch.float64)
-    close(sigmoid_focal_loss(x, y), common_sigmoid_loss(x, y))
+    close(sigmoid_focal_loss(x, y), torchvision_sigmoid(x, y))
 
 
 @given(

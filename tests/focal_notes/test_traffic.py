@@ -3,12 +3,15 @@
 import json
 import os
 import shutil
+from functools import partial
 
 import pytest
 import torch
 import torch.nn.functional as F
 
-from benchmarks import gpu, speed
+from benchmarks import gpu
+from benchmarks.peers import torchvision_sigmoid
+from benchmarks.speed import TORCHVISION
 from focal_lib.torch import sigmoid_focal_loss, softmax_focal_loss
 from focal_notes import processes
 from focal_notes.traffic import (
@@ -76,7 +79,7 @@ def test_a_sum_and_its_backward(count, x):
 def peers():
     """What is counted in the chapter, as it is installed: kernels, and bytes an element."""
     return [
-        ("torchvision", lambda x, y: speed.torchvision_formula(x, y, 2.0, "mean"), 37, 364),
+        ("torchvision", partial(torchvision_sigmoid, reduction="mean"), 37, 364),
         ("bce", F.binary_cross_entropy_with_logits, 10, 88),
         ("kornia", None, 45, 426),
     ]
@@ -176,7 +179,7 @@ def test_a_report_of_a_gpu_is_found_and_told(tmp_path):
     lines = gpu_lines(found)
     assert lines[0].startswith(f"Some GPU, torch {torch.__version__.partition('+')[0]}")
     assert lines[1].startswith(f"{case.name}: ") and "of a copy's bandwidth" in lines[1]
-    assert any(line.endswith(f"times as fast as {speed.TORCHVISION}") for line in lines)
+    assert any(line.endswith(f"times as fast as {TORCHVISION}") for line in lines)
     assert not any("as copy" in line for line in lines)
 
 
