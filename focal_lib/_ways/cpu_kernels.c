@@ -627,11 +627,12 @@ INLINE int hard_rows(const Focal *focal, int64_t first, int rows, double *restri
     int status = 0;
     for (int r = 0; r < rows; r++) {
         const int64_t row = (first + r) * classes, t = focal->index[first + r];
-        const int good = t >= 0 && t < classes;
-        if (!good && t != focal->ignored_index) status = BAD_TARGET;
+        const int kept = t != focal->ignored_index, good = kept && t >= 0 && t < classes;
+        if (kept && !good) status = BAD_TARGET;
         w[r] = !good ? 0.0 : focal->one ? focal->one[t] : 1.0;
         const double largest = maximum(focal->x, row, wide, classes);
-        const int64_t top = isinf(largest) ? first_of(focal->x, row, wide, largest, classes) : -1;
+        int64_t top = isinf(largest) ? first_of(focal->x, row, wide, largest, classes) : -1;
+        if (top >= 0 && at(focal->x, row + top, wide) != largest) top = -1; /* all are NaN */
         d_t[r] = d_left[r] = 0.0;
         for (int64_t j = 0; j < classes; j += BLOCK) {
             const int64_t count = classes - j < BLOCK ? classes - j : BLOCK, k = r * classes + j;
@@ -670,7 +671,7 @@ INLINE int hard_rows(const Focal *focal, int64_t first, int rows, double *restri
     }
     for (int r = 0; r < rows; r++) {
         const int64_t row = (first + r) * classes, t = focal->index[first + r];
-        if (t < 0 || t >= classes) {
+        if (t < 0 || t >= classes || t == focal->ignored_index) {
             constant_row(focal, first + r, t == focal->ignored_index ? 0.0 : NAN);
             loss[r] = 0.0;
             continue;
@@ -750,7 +751,7 @@ INLINE int soft_row(const Focal *focal, int64_t i, double *restrict e, double *r
     const double largest = maximum(focal->x, row, wide, classes);
     const int64_t top = first_of(focal->x, row, wide, largest, classes);
     differences(focal->x, row, mode, largest, classes, e, left);
-    if (isinf(largest)) e[top] = 0.0;
+    if (isinf(largest) && at(focal->x, row + top, wide) == largest) e[top] = 0.0;
     exponentials(e, left, classes, mode, 7);
     e[top] *= 0.0;
     if (mode == WIDER) left[top] = 0.0;

@@ -321,7 +321,7 @@ def test_every_dtype_is_the_numpy_twin_up_to_its_rounding(seed, dtype, shape, sc
     # A difference of logits is rounded, and exp and the power make that a relative error.
     bound = 16 * info.eps + 2 * inner.eps * (gamma + 1) * (np.ptp(wide) if wide.size else 0)
     for loss, target, options in (
-        (sigmoid_focal_loss, y, {"gamma": gamma}),
+        (sigmoid_focal_loss, y, {"alpha": 0.25, "gamma": gamma}),
         (softmax_focal_loss, t, {"gamma": gamma, "reduction": "none"}),
     ):
         twins = loss.__name__, f"{loss.__name__}_gradient"
