@@ -51,12 +51,13 @@ class Case(NamedTuple):
     """What is computed, as its name says (library or loss, reduction), and what it must reach."""
 
     name: str
-    shape: tuple[int, int]
+    shape: tuple[int, ...]
     targets: dict[str, float | None]  # by peer, how many times faster; None: for information
     memory: float | None = None  # peak beyond the inputs, bytes an element
 
     def small(self) -> "Case":
-        return self._replace(shape=(min(self.shape[0], 20), min(self.shape[1], 100)))
+        largest = (20, 100, 8, 8)
+        return self._replace(shape=tuple(map(min, self.shape, largest)))
 
 
 CASES = [
@@ -160,11 +161,11 @@ def implementation(case: Case, name: str, gamma: float) -> Callable[[Any, Any], 
         if "sigmoid" in case.name:
             return lambda x, y: kornia.binary_focal_loss_with_logits(x, y, **settings)
         return lambda x, y: kornia.focal_loss(x, y, alpha=None, **settings)
-    import focal_lib._ways.cpu
+    import focal_lib._ways.compiled
     import focal_lib.torch
 
     if name == WITHOUT:
-        focal_lib._ways.cpu._kernels = None
+        focal_lib._ways.compiled.kernels = None
     call = getattr(focal_lib.torch, loss)
     if name == COMPILED:
         call = torch.compile(call)

@@ -69,8 +69,9 @@ def of_logit(xp: Any, z: Any, gamma: Any, is_weighted: bool = False) -> Margin:
         lift = _LIFT[z.dtype.itemsize]
         beyond = z > lift
         size = xp.where(beyond, z - lift, size)
-        drop = xp.where(beyond, float(np.exp(-lift)), 1.0)
-        root_drop = xp.where(beyond, float(np.exp(-lift / 2 * (1 + gamma))), 1.0)
+        one = xp.ones_like(z)
+        drop = xp.where(beyond, float(np.exp(-lift)), one)
+        root_drop = xp.where(beyond, float(np.exp(-lift / 2 * (1 + gamma))), one)
     e = xp.exp(-size)
     large = 1 / (1 + drop * e)
     small = e * large
@@ -123,10 +124,12 @@ def of_classes(
     The others of the largest are added up, not subtracted from the total: q keeps its digits.
     """
     is_largest, below, below_left, half = rows
-    take: Callable[..., Any] = np.take_along_axis if xp is np else xp.take_along_dim
-    own, is_top, under, under_left = (
-        v if index is None else take(v, index, -1) for v in (half, is_largest, below, below_left)
-    )
+    own, is_top, under, under_left = half, is_largest, below, below_left
+    if index is not None:
+        own, is_top, under, under_left = (
+            np.take_along_axis(v, index, -1) if xp is np else v.gather(-1, index)
+            for v in (half, is_largest, below, below_left)
+        )
     own = own * own
     rest = xp.sum(xp.where(is_largest, 0.0, half * half), axis=-1, keepdims=True)
     others = xp.where(is_top, rest, 1 + (rest - own))
@@ -140,9 +143,10 @@ def of_classes(
         lifted = xp.where(is_largest, 0.0, xp.clip(half * up, None, 1.0) ** 2)
         lifted = xp.sum(lifted, axis=-1, keepdims=True)
         others, q, u = (xp.where(beyond, lifted, v) for v in (others, q, u))
-        drop = xp.where(beyond, float(np.exp(-lift)), 1.0)
-        root_drop = xp.where(beyond, float(np.exp(-lift / 2 * (1 + gamma))), 1.0)
-        scale = xp.where(beyond, up, 1.0)
+        one = xp.ones_like(rest)
+        drop = xp.where(beyond, float(np.exp(-lift)), one)
+        root_drop = xp.where(beyond, float(np.exp(-lift / 2 * (1 + gamma))), one)
+        scale = xp.where(beyond, up, one)
 
     def minus_log_q() -> tuple[Any, ...]:
         """log(total / others), with the digits that a large gamma needs."""
@@ -171,13 +175,14 @@ def of_classes(
 
 
 def _root(xp: Any, q: Any, gamma: Any, minus_log_q: Callable[[], tuple[Any, ...]]) -> Any:
-    if hasattr(gamma, "dtype"):  # a number that is not to be looked at
+    if not isinstance(gamma, float | int):  # an array, which is not to be looked at
         return _decay(xp, gamma / 2, *minus_log_q())
-    if gamma <= 4 and (2 * gamma) % 1 == 0:
-        whole, quarters = divmod(int(2 * gamma), 4)
-        root = xp.sqrt(q) if quarters else q
-        factors = [q] * whole + [root] * (quarters // 2) + [xp.sqrt(root)] * (quarters % 2)
-        return reduce(mul, factors) if factors else 1 + 0 * q
+    for twice in range(9):
+        if 2 * gamma == twice:
+            root = xp.sqrt(q) if twice % 4 else q
+            factors = [q] * (twice // 4) + [root] * (twice % 4 // 2)
+            factors += [xp.sqrt(root)] * (twice % 2)
+            return reduce(mul, factors) if factors else 1 + 0 * q
     if gamma <= 5:
         return _power(xp, q, gamma / 2)
     return _decay(xp, gamma / 2, *minus_log_q())
@@ -247,7 +252,7 @@ def _leading(v: Any) -> Any:
 
 def _split(xp: Any, number: Any, like: Any) -> tuple[Any, Any]:
     """A number as its leading half of the digits of such arrays, and the rest."""
-    number = number.clamp(max=1e300) if hasattr(number, "dtype") else min(number, 1e300)
+    number = min(number, 1e300) if isinstance(number, float | int) else xp.clip(number, None, 1e300)
     if like.dtype.itemsize == 8:  # as an array: of a number a compiler would undo what follows
         number = number + xp.zeros((), dtype=xp.float64)
     shifted = number * (2.0**27 + 1 if like.dtype.itemsize == 8 else 2.0**41 + 1)

@@ -338,6 +338,6 @@ def gpu_lines(report: dict[str, Any]) -> list[str]:
         lines += [
             f"    {check['value']:.2f} times as fast as {check['peer']}"
             for check in record["checks"]
-            if check["peer"] and check["peer"] != "copy"
+            if check["peer"] and check["peer"] not in ("copy", "read")
         ]
     return lines

@@ -320,7 +320,7 @@ def compiled(backend):
 
 
 def without_kernels(batch, dtype):
-    with mock.patch("focal_lib._ways.cpu._kernels", None):
+    with mock.patch("focal_lib._ways.compiled.kernels", None):
         return with_torch(backward, focal_lib.torch, batch, dtype)
 
 

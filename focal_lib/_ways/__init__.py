@@ -6,7 +6,7 @@ which take checked arguments and return the loss, with its gradient by x.
 
 | way | what it takes | what it does |
 |---|---|---|
-| `cpu` | plain tensors in memory | loss and gradient at once, by `cpu_kernels.c` or in chunks |
+| `cpu` | plain tensors in memory | loss and gradient at once: `compiled`, or `chunked` |
 | `triton` | CUDA tensors, also compiled and fake ones | kernels, which are operators of torch |
 | `composed` | everything else | torch's operations, with derivatives to the third order |
 
@@ -24,7 +24,7 @@ from torch._subclasses.fake_tensor import FakeTensor
 from torch.autograd import forward_ad
 
 from focal_lib._tensors import is_plain, wants_gradient
-from focal_lib._ways import composed, cpu
+from focal_lib._ways import compiled, composed, cpu
 
 
 def _load_triton() -> tuple[Any, str]:
@@ -63,7 +63,7 @@ def way(x: Tensor, *others: Tensor | None) -> ModuleType:
 
 def active() -> dict[str, str]:
     """Of each kind of kernels, "active" or why they are not."""
-    return {"cpu": cpu.why_not or "active", "triton": _no_triton or "active"}
+    return {"cpu": compiled.why_not or "active", "triton": _no_triton or "active"}
 
 
 def _is_dual(x: Tensor) -> bool:

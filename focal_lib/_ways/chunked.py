@@ -27,12 +27,12 @@ def make_sigmoid(
     if settings.ignored is not None:
         count = int((y_flat != settings.ignored).sum())
 
-    def terms(part: slice) -> tuple[Tensor, Tensor]:
+    def terms(part: slice, share: float) -> tuple[Tensor, Tensor]:
         of_part = settings._replace(
             weight=None if weight is None else weight[part],
             pos_weight=None if pos_weight is None else pos_weight[part],
         )
-        return sigmoid_terms(x_flat[part], y_flat[part], of_part)[:2]
+        return sigmoid_terms(x_flat[part], y_flat[part], of_part, share)[:2]
 
     loss, gradient = _by_chunks(terms, x_flat, _CHUNK, settings, count, with_gradient)
     loss = loss.view(x.shape) if settings.reduction == "none" else loss
@@ -53,13 +53,13 @@ def make_softmax(
         kept=items.kept.reshape(-1),
     )
 
-    def terms(part: slice) -> tuple[Tensor, Tensor]:
+    def terms(part: slice, share: float) -> tuple[Tensor, Tensor]:
         of_part = flat._replace(
             class_index=None if flat.class_index is None else flat.class_index[part],
             y=None if flat.y is None else flat.y[part],
             kept=flat.kept[part],
         )
-        return softmax_terms(wide(rows[part]), of_part, settings)
+        return softmax_terms(wide(rows[part]), of_part, settings, share)
 
     size, count = max(1, _CHUNK // classes), float(items.divisor)
     loss, gradient = _by_chunks(terms, rows, size, settings, count, with_gradient)
@@ -68,7 +68,7 @@ def make_softmax(
 
 
 def _by_chunks(
-    terms: Callable[[slice], tuple[Tensor, Tensor]],
+    terms: Callable[[slice, float], tuple[Tensor, Tensor]],
     x: Tensor,
     size: int,
     settings: Settings,
@@ -78,10 +78,10 @@ def _by_chunks(
     losses = torch.empty(x.shape[:1], dtype=torch.float64, device="cpu")
     dtype = torch.promote_types(x.dtype, torch.float32)
     gradient = torch.empty(x.shape, dtype=dtype, device="cpu") if with_gradient else None
-    divisor = (count or torch.nan) if settings.reduction == "mean" else 1.0
+    share = 1 / (count or torch.nan) if settings.reduction == "mean" else 1.0
     for start in range(0, len(x), size):
         part = slice(start, start + size)
-        losses[part], slope = terms(part)
+        losses[part], slope = terms(part, share)
         if gradient is not None:
-            gradient[part] = slope / divisor
+            gradient[part] = slope
     return reduced(losses, settings, torch.tensor(count, device="cpu")), gradient

@@ -62,13 +62,17 @@ def composed_gradient(
 # --- The same in closed form, without autograd ----------------------------------------------------
 
 
-def sigmoid_terms(x: Tensor, y: Tensor, settings: Settings) -> tuple[Tensor, Tensor, Any]:
-    """The loss of each element, its derivative, and how many are kept."""
+def sigmoid_terms(
+    x: Tensor, y: Tensor, settings: Settings, share: float = 1.0
+) -> tuple[Tensor, Tensor, Any]:
+    """The loss of each element, its derivative times the share, and how many are kept."""
     x, y, kept = _elements(x.detach(), y.detach(), settings)
     one, zero = _label_weights(y, settings)
     is_weighted = settings.weight is not None or settings.pos_weight is not None
     (loss, slope), (loss_zero, slope_zero) = (
-        _value_and_slope(_margins.of_logit(torch, z, settings.gamma, is_weighted), factor, settings)
+        _value_and_slope(
+            _margins.of_logit(torch, z, settings.gamma, is_weighted), factor, share, settings
+        )
         for z, factor in ((x, one), (-x, zero))
     )
     loss, gradient = loss + loss_zero, slope - slope_zero
@@ -77,13 +81,15 @@ def sigmoid_terms(x: Tensor, y: Tensor, settings: Settings) -> tuple[Tensor, Ten
     return torch.where(kept, loss, 0.0), torch.where(kept, gradient, 0.0), kept.sum()
 
 
-def softmax_terms(x: Tensor, items: "Items", settings: Settings) -> tuple[Tensor, Tensor]:
-    """The loss of each item and its gradient, both with the classes last."""
+def softmax_terms(
+    x: Tensor, items: "Items", settings: Settings, share: float = 1.0
+) -> tuple[Tensor, Tensor]:
+    """The loss of each item, and its gradient times the share, with the classes last."""
     x = torch.where(items.kept.unsqueeze(-1), x.detach(), 0.0)
     factor, index = _factors(x, items, settings.smoothing)
     rows, is_weighted = _margins.of_rows(torch, x), items.weight is not None
     margin, scale, others = _margins.of_classes(torch, rows, index, settings.gamma, is_weighted)
-    loss, slope = _value_and_slope(margin, factor, settings)
+    loss, slope = _value_and_slope(margin, factor, share, settings)
     pull = -slope / others
     if index is None:
         # The others of the largest are added up, as those of q are.
@@ -97,11 +103,10 @@ def softmax_terms(x: Tensor, items: "Items", settings: Settings) -> tuple[Tensor
 
 
 def _value_and_slope(
-    margin: _margins.Margin, factor: Tensor, settings: Settings
+    margin: _margins.Margin, factor: Tensor, share: float, settings: Settings
 ) -> tuple[Tensor, Tensor]:
-    gamma = settings.gamma
-    value, slope = (_margins.focal(torch, order, margin, gamma, factor) for order in (0, 1))
-    return value, slope
+    value: Tensor = _margins.focal(torch, 0, margin, settings.gamma, factor)
+    return value, _margins.focal(torch, 1, margin, settings.gamma, factor * share)
 
 
 def _carried(x: Tensor, loss: Tensor, gradient: Tensor) -> Tensor:

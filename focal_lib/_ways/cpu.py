@@ -1,26 +1,33 @@
-"""The losses of plain CPU tensors, each made together with its gradient."""
+"""The losses of plain CPU tensors, each made together with its gradient.
+
+`compiled` makes them where its kernels are, and `chunked` elsewhere.
+"""
 
 import math
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from focal_lib._tensors import HALF, can_look, wants_gradient
-from focal_lib._ways import chunked, composed
+from focal_lib._ways import chunked, compiled, composed
 from focal_lib._ways.settings import Settings
 
-why_not = "not written yet"
 Make = Callable[[Tensor, Tensor, Settings, bool], tuple[Tensor, Tensor | None]]
 
 
 def sigmoid_focal(x: Tensor, y: Tensor, settings: Settings) -> Tensor:
-    return _loss(chunked.make_sigmoid, composed.sigmoid_focal, x, y, settings)
+    return _loss(_maker().make_sigmoid, composed.sigmoid_focal, x, y, settings)
 
 
 def softmax_focal(x: Tensor, target: Tensor, settings: Settings) -> Tensor:
-    return _loss(chunked.make_softmax, composed.softmax_focal, x, target, settings)
+    return _loss(_maker().make_softmax, composed.softmax_focal, x, target, settings)
+
+
+def _maker() -> ModuleType:
+    return chunked if compiled.kernels is None else compiled
 
 
 def _loss(make: Make, compose: Any, x: Tensor, target: Tensor, settings: Settings) -> Tensor:

@@ -19,7 +19,7 @@ def test_kernels_compile_for_cuda(arguments, tmp_path):
     """As they are launched: hardly a register spilled, and 16 bytes a read where that goes."""
     script = Path(__file__).with_name("cuda_compile.py")
     environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
-    environment |= {"TRITON_CACHE_DIR": str(tmp_path), "PYTHONPATH": str(script.parents[1])}
+    environment |= {"TRITON_CACHE_DIR": str(tmp_path), "PYTHONPATH": str(script.parents[2])}
     command = [sys.executable, str(script), *arguments]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

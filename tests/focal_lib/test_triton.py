@@ -571,20 +571,47 @@ def test_second_derivatives(device):
         close(second, expected, rtol=1e-11, atol=1e-12)
 
 
+class Watch(TorchDispatchMode):
+    """Something that looks at what is called."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = set()
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.seen.add(str(function))
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("gamma", [2.0, 1e6])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_operators_compute_the_same_bits(gamma, dtype, device):
+    x = rand(6, 4, scale=4, dtype=dtype, device=device)
+    y = rand(6, 4, seed=1, dtype=dtype, device=device).softmax(1)
+    w = torch.arange(1.0, 5, dtype=dtype, device=device)
+    t = torch.tensor([0, 3, -100, 1, 1, 2], device=device)
+    for reduction in ("none", "mean"):
+        options = {"gamma": gamma, "reduction": reduction, "weight": w, "ignored": -100}
+        alpha = {"pos_weight": y[:, :1], "positive": 0.3, "negative": 0.7}
+        for loss, target, more in (
+            ("sigmoid_focal", y, alpha),
+            ("softmax_focal", t, {}),
+            ("softmax_focal", t, {"smoothing": 0.1}),
+            ("softmax_focal", y, {}),
+        ):
+            with Watch() as watch:
+                got = of_way(_triton, loss, x, target, **options, **more)
+            assert any("focal_lib" in name for name in watch.seen)
+            expected = of_way(_triton, loss, x, target, **options, **more)
+            close(got, expected, rtol=0, atol=0)
+
+
 def test_second_derivatives_of_the_operators(device):
-    """As where something watches what is called."""
-
-    class Watch(TorchDispatchMode):
-        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-            seen.add(str(function))
-            return function(*args, **(kwargs or {}))
-
     for call in calls(device):
-        seen = set()
         x = rand(6, 4, scale=2, dtype=torch.float64, device=device).requires_grad_()
-        with Watch():
+        with Watch() as watch:
             (first,) = grad(call(x).sum(), x, create_graph=True)
-        assert any("focal_lib" in name for name in seen)
+        assert any("focal_lib" in name for name in watch.seen)
         (second,) = grad(first.square().sum(), x)
         (other,) = grad(call(x).sum(), x, create_graph=True)
         (expected,) = grad(other.square().sum(), x)
