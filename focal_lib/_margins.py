@@ -177,7 +177,8 @@ def of_classes(
 def _root(xp: Any, q: Any, gamma: Any, minus_log_q: Callable[[], tuple[Any, ...]]) -> Any:
     if not isinstance(gamma, float | int):  # an array, which is not to be looked at
         return _decay(xp, gamma / 2, *minus_log_q())
-    for twice in range(9):
+    is_compiled = xp is not np and xp.compiler.is_compiling()
+    for twice in () if is_compiled else range(9):  # a compiler would compile each anew
         if 2 * gamma == twice:
             root = xp.sqrt(q) if twice % 4 else q
             factors = [q] * (twice // 4) + [root] * (twice % 4 // 2)
@@ -190,7 +191,8 @@ def _root(xp: Any, q: Any, gamma: Any, minus_log_q: Callable[[], tuple[Any, ...]
 
 def _power(xp: Any, q: Any, half: float) -> Any:
     """q^half, for q <= 1 and a small half: a relative error of q is made half as large again."""
-    n = xp.round(xp.log2(xp.clip(q, float(xp.finfo(q.dtype).tiny), None)))
+    q = xp.clip(q, float(xp.finfo(q.dtype).tiny), None)
+    n = xp.round(xp.log2(q))
     top, low = _split(xp, half, q)
     whole = xp.round(top * n)
     m = q * xp.exp2(-n)

@@ -12,6 +12,7 @@ from focal_lib._ways.composed import items_of, reduced, sigmoid_terms, softmax_t
 from focal_lib._ways.settings import Settings
 
 _CHUNK = 2**16  # logits
+_UNIT = 2.0**-64  # of sums, which a mean need not have and may not overflow
 
 
 def make_sigmoid(
@@ -75,13 +76,21 @@ def _by_chunks(
     count: float,
     with_gradient: bool,
 ) -> tuple[Tensor, Tensor | None]:
-    losses = torch.empty(x.shape[:1], dtype=torch.float64, device="cpu")
     dtype = torch.promote_types(x.dtype, torch.float32)
+    losses = torch.empty(x.shape[:1] if settings.reduction == "none" else 0, dtype=settings.dtype)
     gradient = torch.empty(x.shape, dtype=dtype, device="cpu") if with_gradient else None
     share = 1 / (count or torch.nan) if settings.reduction == "mean" else 1.0
+    sums, a_sum = [], settings._replace(reduction="sum", dtype=torch.float64)
     for start in range(0, len(x), size):
         part = slice(start, start + size)
-        losses[part], slope = terms(part, share)
+        loss, slope = terms(part, share)
+        if settings.reduction == "none":
+            losses[part] = loss
+        else:
+            sums.append(reduced(loss * _UNIT, a_sum, 0))
         if gradient is not None:
             gradient[part] = slope
-    return reduced(losses, settings, torch.tensor(count, device="cpu")), gradient
+    if settings.reduction != "none":
+        total = torch.stack(sums).sum() * share
+        losses = (total / _UNIT).to(settings.dtype)
+    return losses, gradient
