@@ -51,7 +51,7 @@ def way(x: Tensor, *others: Tensor | None) -> ModuleType:
     if not (x.is_cpu or on_triton) or any([wants_gradient(t) for t in tensors[1:]]):
         return composed  # which has the other gradients
     if torch.compiler.is_compiling():
-        return triton if on_triton and not _is_transformed() else composed
+        return triton if on_triton and not _is_transformed() else composed  # type: ignore[no-any-return]
     if forward_ad._current_level >= 0 and any(_is_dual(t) for t in tensors):
         return composed
     if all([is_plain(t) for t in tensors]) and not torch._C._len_torch_dispatch_stack():

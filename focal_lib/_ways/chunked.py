@@ -11,7 +11,7 @@ from torch import Tensor
 from focal_lib._ways.composed import items_of, reduced, sigmoid_terms, softmax_terms, wide
 from focal_lib._ways.settings import Settings
 
-_CHUNK = 2**16  # logits
+_CHUNK = 2**14  # logits, so that the arrays between stay in the cache
 _UNIT = 2.0**-64  # of sums, which a mean need not have and may not overflow
 
 
@@ -77,7 +77,9 @@ def _by_chunks(
     with_gradient: bool,
 ) -> tuple[Tensor, Tensor | None]:
     dtype = torch.promote_types(x.dtype, torch.float32)
-    losses = torch.empty(x.shape[:1] if settings.reduction == "none" else 0, dtype=settings.dtype)
+    losses = torch.empty(
+        x.shape[:1] if settings.reduction == "none" else 0, dtype=settings.dtype, device="cpu"
+    )
     gradient = torch.empty(x.shape, dtype=dtype, device="cpu") if with_gradient else None
     share = 1 / (count or torch.nan) if settings.reduction == "mean" else 1.0
     sums, a_sum = [], settings._replace(reduction="sum", dtype=torch.float64)
