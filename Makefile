@@ -50,7 +50,7 @@ OLDEST_NOTEBOOKS := $(filter-out chapters/gpu.ipynb,$(NOTEBOOKS))
 # What the examined libraries ask for and their focal losses do without, besides torch, which is in torch.txt.
 NOT_EXAMINED := torch tensorflow xgboost accelerate opencv-python
 
-.PHONY: help book pdf serve lab test audit test-rest site-audit test-newest test-oldest test-gpu accuracy bench bench-gpu experiments conformance notebooks notebooks-alone lint anchors lock clean
+.PHONY: help book pdf serve lab test audit test-rest site-audit test-newest test-oldest test-gpu accuracy certify bench bench-gpu experiments conformance notebooks notebooks-alone lint anchors lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -113,6 +113,9 @@ test-gpu: $(GPU_TEST) ## Run the torch tests and the accuracy grid on a CUDA dev
 
 accuracy: .venv/.test ## Print how exact the losses are, beside the formulas in common use
 	@$(BIN)/python tests/accuracy.py $(ARGS)
+
+certify: .venv/.test ## Compare the compiled sigmoid loss with a double at every float32 logit; some minutes a gamma
+	@$(BIN)/python tools/certify.py $(ARGS)
 
 bench: .venv/.peers ## Time the losses on the CPU beside their peers; ARGS="--only softmax" for some
 	@$(BIN)/python benchmarks/speed.py $(ARGS)

@@ -64,7 +64,8 @@ def make_softmax(
     x: Tensor, target: Tensor, settings: Settings, with_gradient: bool
 ) -> tuple[Tensor, Tensor | None]:
     """As `make_sigmoid`, for class indices or probabilities."""
-    axis, target, ignored = min(x.ndim - 1, 1), target.detach(), settings.ignored
+    axis, target = min(x.ndim - 1, 1), target.detach()
+    ignored = int(settings.ignored or 0)  # always given
     moved = x.movedim(axis, -1)
     shape, classes = moved.shape, moved.shape[-1]
     rows = _array(moved.reshape(-1, classes), _FLOATS)
@@ -77,7 +78,7 @@ def make_softmax(
     else:
         index = tensors["index"] = target.reshape(-1).long().contiguous()
         if settings.reduction == "mean":
-            divisor, weight = _total_weight(index, weight, classes, ignored)
+            divisor, weight = _total_weight(index, weight, ignored, settings.smoothing)
     made = _make(
         "focal_softmax",
         tensors | ({} if weight is None else {"one": weight}),
@@ -165,7 +166,9 @@ def _label_weights(x: Tensor, settings: Settings) -> tuple[Tensor, Tensor, int]:
     if settings.weight is not None:
         one, zero = one * settings.weight.detach(), zero * settings.weight.detach()
     if settings.pos_weight is not None:
-        one, zero = torch.broadcast_tensors(one * settings.pos_weight.detach(), zero)
+        one, zero = torch.broadcast_tensors(  # type: ignore[no-untyped-call]
+            one * settings.pos_weight.detach(), zero
+        )
     shape = (*[1] * (x.ndim - one.ndim), *one.shape)
     own = [k for k in range(x.ndim) if shape[k] > 1]
     first, last = (own[0], own[-1]) if own else (0, -1)
@@ -175,17 +178,20 @@ def _label_weights(x: Tensor, settings: Settings) -> tuple[Tensor, Tensor, int]:
 
 
 def _total_weight(
-    index: Tensor, weight: Tensor | None, classes: int, ignored: int | None
+    index: Tensor, weight: Tensor | None, ignored: int, smoothing: float
 ) -> tuple[float, Tensor | None]:
     """What the mean divides by, and the weights.
 
-    Both are times a power of 2 if the weights are so large, or so small, that sums would not be exact.
+    Both are times a power of 2 if the weights are so large, or so small, that sums lose digits.
     """
     if weight is None:
         return int((index != ignored).sum()), None
+    classes = len(weight)
     inside = (index >= 0) & (index < classes) & (index != ignored)  # another is refused later
     counts = torch.bincount(index if bool(inside.all()) else index[inside], minlength=classes)
-    exponent = math.frexp(torch.where(counts > 0, weight, 0.0).max().item())[1]
+    if not smoothing:  # else all weights have a part in every loss
+        weight = torch.where(counts > 0, weight, 0.0)
+    exponent = math.frexp(weight.max().item())[1]
     if abs(exponent) > 400:
         half = -exponent // 2
         weight = weight * 2.0**half * 2.0 ** (-exponent - half)

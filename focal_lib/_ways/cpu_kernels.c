@@ -576,11 +576,11 @@ INLINE Margin softmax_margin(Two d, Two e, Two others, int mode) {
     Two z = two_sum(d.hi, -log_others.hi), more = two_sum(z.lo, -rest.hi);
     z.lo = more.hi;
     more.lo += d.lo - rest.lo;
-    if (mode == NARROW) z = (Two){z.hi + z.lo, 0.0};
-    z.hi = others.hi == 0.0 ? INFINITY : z.hi;
+    z.hi = others.hi > 0.0 ? z.hi : others.hi == 0.0 ? INFINITY : NAN; /* log_of takes no such ones */
     const int finite = fabs(z.hi) <= DBL_MAX;
     z.lo = finite ? z.lo : 0.0;
     more.lo = finite && mode == WIDER ? more.lo : 0.0;
+    if (mode == NARROW) z = (Two){z.hi + z.lo, 0.0};
     const double swap = others.hi < e.hi ? 1.0 : 0.0;
     const double a = swap > 0.0 ? others.hi : e.hi, b = swap > 0.0 ? e.hi : others.hi;
     const double a_lo = swap > 0.0 ? others.lo : e.lo, b_lo = swap > 0.0 ? e.lo : others.lo;
