@@ -239,31 +239,60 @@ def softmax_focal_loss(
     return loss
 
 
-class SigmoidFocalLoss(torch.nn.Module):
-    """`sigmoid_focal_loss` as a module; the settings are that function's, with its defaults."""
+class SigmoidFocalLoss(torch.nn.BCEWithLogitsLoss):
+    """`sigmoid_focal_loss` as a module; the settings are that function's, with its defaults.
 
-    def __init__(
-        self, alpha: float | None = 0.25, gamma: float = 2.0, reduction: str = "none"
-    ) -> None:
-        super().__init__()
-        self.alpha = _checks.alpha(alpha)
-        self.gamma = _checks.nonnegative("gamma", gamma)
-        self.reduction = _checks.reduction(reduction)
-
-    def forward(self, inputs: Tensor, targets: Tensor) -> Tensor:
-        return sigmoid_focal_loss(inputs, targets, self.alpha, self.gamma, self.reduction)
-
-    def extra_repr(self) -> str:
-        return f"alpha={self.alpha}, gamma={self.gamma}, reduction={self.reduction!r}"
-
-
-class SoftmaxFocalLoss(torch.nn.Module):
-    """`softmax_focal_loss` as a module; the settings are that function's, with its defaults.
-
-    ``weight`` is a buffer: it moves with the module and is saved with it.
+    ``weight`` and ``pos_weight`` are buffers: they move with the module and are saved with it. A
+    BCEWithLogitsLoss it is for what looks at that, as skorch does to make probabilities of logits.
     """
 
-    weight: Tensor | None
+    def __init__(
+        self,
+        alpha: float | None = 0.25,
+        gamma: float = 2.0,
+        reduction: str = "none",
+        *,
+        weight: Tensor | None = None,
+        pos_weight: Tensor | None = None,
+        ignore_index: int | None = None,
+    ) -> None:
+        for name, factors in (("weight", weight), ("pos_weight", pos_weight)):
+            if factors is not None:
+                _tensors.check_floating(name, factors)
+                _tensors.in_range(name, factors, torch.inf)
+        _checks.class_weights(alpha, pos_weight is not None)
+        super().__init__(weight, reduction=_checks.reduction(reduction), pos_weight=pos_weight)
+        self.alpha = _checks.alpha(alpha)
+        self.gamma = _checks.nonnegative("gamma", gamma)
+        self.ignore_index = _checks.ignored_label(ignore_index)
+
+    @torch.jit.ignore  # type: ignore[untyped-decorator]
+    def forward(self, inputs: Tensor, targets: Tensor) -> Tensor:
+        return sigmoid_focal_loss(
+            inputs,
+            targets,
+            self.alpha,
+            self.gamma,
+            self.reduction,
+            weight=self.weight,
+            pos_weight=self.pos_weight,
+            ignore_index=self.ignore_index,
+        )
+
+    def extra_repr(self) -> str:
+        return (
+            f"alpha={self.alpha}, gamma={self.gamma}, reduction={self.reduction!r}, "
+            f"weight={_shape_of(self.weight)}, pos_weight={_shape_of(self.pos_weight)}, "
+            f"ignore_index={self.ignore_index}"
+        )
+
+
+class SoftmaxFocalLoss(torch.nn.CrossEntropyLoss):
+    """`softmax_focal_loss` as a module; the settings are that function's, with its defaults.
+
+    ``weight`` is a buffer: it moves with the module and is saved with it. A CrossEntropyLoss it is
+    for what looks at that, as skorch does to make probabilities of logits.
+    """
 
     def __init__(
         self,
@@ -274,15 +303,17 @@ class SoftmaxFocalLoss(torch.nn.Module):
         reduction: str = "mean",
         label_smoothing: float = 0.0,
     ) -> None:
-        super().__init__()
         if weight is not None:
             _tensors.check_class_weights(weight)
-        self.register_buffer("weight", weight)
+        super().__init__(
+            weight,
+            ignore_index=_checks.ignore_index(ignore_index),
+            reduction=_checks.reduction(reduction),
+            label_smoothing=_checks.fraction("label_smoothing", label_smoothing),
+        )
         self.gamma = _checks.nonnegative("gamma", gamma)
-        self.ignore_index = _checks.ignore_index(ignore_index)
-        self.reduction = _checks.reduction(reduction)
-        self.label_smoothing = _checks.fraction("label_smoothing", label_smoothing)
 
+    @torch.jit.ignore  # type: ignore[untyped-decorator]
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
         return softmax_focal_loss(
             input,
@@ -295,8 +326,12 @@ class SoftmaxFocalLoss(torch.nn.Module):
         )
 
     def extra_repr(self) -> str:
-        weight = "None" if self.weight is None else f"<{len(self.weight)} classes>"
         return (
-            f"weight={weight}, gamma={self.gamma}, ignore_index={self.ignore_index}, "
-            f"reduction={self.reduction!r}, label_smoothing={self.label_smoothing}"
+            f"weight={_shape_of(self.weight)}, gamma={self.gamma}, "
+            f"ignore_index={self.ignore_index}, reduction={self.reduction!r}, "
+            f"label_smoothing={self.label_smoothing}"
         )
+
+
+def _shape_of(weight: Tensor | None) -> str:
+    return "None" if weight is None else f"<{tuple(weight.shape)}>"

@@ -50,15 +50,15 @@ def way(x: Tensor, *others: Tensor | None) -> ModuleType:
     on_triton = triton is not None and x.device.type == TRITON_DEVICE
     if not (x.is_cpu or on_triton) or any([wants_gradient(t) for t in tensors[1:]]):
         return composed  # which has the other gradients
+    kernels: ModuleType = triton if on_triton else composed
     if torch.compiler.is_compiling():
-        return triton if on_triton and not _is_transformed() else composed  # type: ignore[no-any-return]
+        return composed if _is_transformed() else kernels
     if forward_ad._current_level >= 0 and any(_is_dual(t) for t in tensors):
         return composed
     if all([is_plain(t) for t in tensors]) and not torch._C._len_torch_dispatch_stack():
-        return triton if on_triton else cpu if x.numel() else composed
-    if on_triton and all(is_plain(t) or isinstance(t, FakeTensor) for t in tensors):
-        return triton
-    return composed
+        return kernels if on_triton else cpu if x.numel() else composed
+    is_watched = all(is_plain(t) or isinstance(t, FakeTensor) for t in tensors)
+    return kernels if is_watched else composed
 
 
 def active() -> dict[str, str]:

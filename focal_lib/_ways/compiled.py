@@ -74,7 +74,7 @@ def make_softmax(
     tensors = {"x": rows}
     if target.is_floating_point():
         y = tensors["y"] = _array(target.movedim(axis, -1).reshape(-1, classes), _FLOATS)
-        divisor -= int((y[y[:, 0] == ignored] == ignored).all(dim=1).sum())
+        divisor -= int(y[y[:, 0] == ignored].eq(ignored).all(dim=1).sum())
     else:
         index = tensors["index"] = target.reshape(-1).long().contiguous()
         if settings.reduction == "mean":
