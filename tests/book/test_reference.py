@@ -587,6 +587,7 @@ def test_what_is_the_same():
         ("Source: Lin et\nal. 2017, section 3", "Source: :cite:t:`lin2017focal`, section 3"),
         ("Nobody et al. 1900", "Nobody et al. 1900"),
         ('"mean" of un-eq-ual', '``"mean"`` of un-eq-ual'),
+        ('``reduction="sum"`` is "sum"', '``reduction="sum"`` is ``"sum"``'),
         ('As here:\n\n>>> f("mean")', 'As here:\n\n>>> f("mean")'),
         ("So::\n\n    eq-p-t", "So::\n\n    eq-p-t"),
     ],

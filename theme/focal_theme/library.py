@@ -32,7 +32,8 @@ def linked(docstring: str) -> str:
             text = re.sub(r"(?<![\w-])eq(?:-[a-z0-9]+)+", r"equation :eq:`\g<0>`", text)
             text = re.sub(r"(?<![\w-])(?:def|prop)(?:-[a-z0-9]+)+", r":prf:ref:`\g<0>`", text)
             text = re.sub(r"\b([A-Z][a-z]+)\s+et\s+al\.\s+(\d{4})\b", paper, text)
-            paragraphs[i] = re.sub(r'"(\w+)"', r"``\g<0>``", text)
+            quoted = re.compile(r'``[^`]+``|("\w+")')  # a literal stays as it is
+            paragraphs[i] = quoted.sub(lambda m: f"``{m[1]}``" if m[1] else m[0], text)
     return "\n\n".join(paragraphs)
 
 
