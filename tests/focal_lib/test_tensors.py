@@ -1,4 +1,4 @@
-"""Bad tensors: an error that names the argument where values can be looked at, and NaN elsewhere."""
+"""Bad tensors: an error that names the argument where values can be looked at, elsewhere NaN."""
 
 import pytest
 import torch
