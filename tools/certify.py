@@ -17,7 +17,6 @@ import sysconfig
 import tempfile
 from datetime import date
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -58,15 +57,23 @@ def load() -> ctypes.CDLL:
         return ctypes.CDLL(str(library))
 
 
-def certify(reference: ctypes.CDLL, gamma: float, first: int, last: int, stride: int = 1) -> Any:
+def certify(
+    reference: ctypes.CDLL,
+    gamma: float,
+    first: int,
+    last: int,
+    stride: int = 1,
+    kernel_gamma: float | None = None,
+) -> dict[tuple[str, str], Errors]:
     """The largest errors at the logits whose absolute values have these bits."""
+    assert compiled.kernels is not None, compiled.why_not
     arrays = {name: np.zeros(2 * _BLOCK, np.float32) for name in ("x", "y", "loss", "gradient")}
     one = np.ones(1)
     focal = compiled._Focal(
         **{name: array.ctypes.data for name, array in (arrays | {"one": one, "zero": one}).items()},
         classes=1,
         inner=1,
-        gamma=gamma,
+        gamma=gamma if kernel_gamma is None else kernel_gamma,
         share=1.0,
         unit=1.0,
         ignored=np.nan,

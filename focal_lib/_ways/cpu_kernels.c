@@ -572,11 +572,11 @@ INLINE void exponentials(double *restrict d, double *restrict left, int64_t coun
 
 /* The margin of a class, given its d, and e and S times 2^996. */
 INLINE Margin softmax_margin(Two d, Two e, Two others, int mode) {
-    Two rest, log_others = {log_of(others, mode, &rest), 0.0};
+    Two rest, log_others = {log_of(others, mode, &rest), 0.0}; /* which may be of 0 or NaN */
     Two z = two_sum(d.hi, -log_others.hi), more = two_sum(z.lo, -rest.hi);
     z.lo = more.hi;
     more.lo += d.lo - rest.lo;
-    z.hi = others.hi > 0.0 ? z.hi : others.hi == 0.0 ? INFINITY : NAN; /* log_of takes no such ones */
+    z.hi = others.hi > 0.0 ? z.hi : others.hi == 0.0 ? INFINITY : NAN;
     const int finite = fabs(z.hi) <= DBL_MAX;
     z.lo = finite ? z.lo : 0.0;
     more.lo = finite && mode == WIDER ? more.lo : 0.0;

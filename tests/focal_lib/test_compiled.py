@@ -122,7 +122,9 @@ def test_softmax_is_exact(dtype, gamma, kind):
                 q = [sum(e[:j] + e[j + 1 :]) / sum(e) for j in range(classes)]
                 total, h = mpmath.mpf(0), []
                 for p_c, q_c, y_c, w_c in zip(p, q, y_i, w.tolist(), strict=True):
-                    factor = w_c * ((1 - mpmath.mpf(smoothing)) * y_c + smoothing / mpmath.mpf(classes))
+                    factor = w_c * (
+                        (1 - mpmath.mpf(smoothing)) * y_c + smoothing / mpmath.mpf(classes)
+                    )
                     f, slope = loss_and_slope(p_c, q_c, gamma)
                     total += factor * f
                     h.append(factor * slope / q_c)
@@ -197,7 +199,10 @@ def test_neighbours_and_places(dtype, gamma):
         for i in [*range(20), 511, 512, 513, len(x) - 1]:
             alone = make_sigmoid(x[i : i + 1], y[i : i + 1], options, True)
             same(alone, [v[i : i + 1] for v in together])
-    same(make_sigmoid(mixed, targets, options, False)[:1], make_sigmoid(mixed, targets, options, True)[:1])
+    same(
+        make_sigmoid(mixed, targets, options, False)[:1],
+        make_sigmoid(mixed, targets, options, True)[:1],
+    )
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -258,7 +263,9 @@ def test_limits(dtype, gamma):
     none = settings(gamma, dtype=dtype, weight=torch.zeros(()))
     loss, gradient = make_sigmoid(x, y, none, True)
     same([loss, gradient], torch.tensor([[0, 0, NAN, 0, 0]] * 2, dtype=dtype))
-    rows = torch.tensor([[INF, 0, 0], [INF, INF, 0], [-INF] * 3, [0, NAN, 0], [0, 0, -INF]], dtype=dtype)
+    rows = torch.tensor(
+        [[INF, 0, 0], [INF, INF, 0], [-INF] * 3, [0, NAN, 0], [0, 0, -INF]], dtype=dtype
+    )
     for target in ([0, 0, 0, 0, 2], [1, 0, 0, 0, 0]):
         t = torch.tensor(target)
         hard = make_softmax(rows, t, settings(gamma, dtype=dtype, ignored=-100), True)
@@ -303,7 +310,9 @@ def test_bad_targets_are_named(bad):
         make_softmax(rand(3, 3), torch.tensor([0, -100, -1]), options, True)
 
 
-@pytest.mark.parametrize("shape", [(), (1,), (4,), (5, 1), (3, 1, 1), (1, 5, 4), (3, 1, 4), (3, 5, 4)])
+@pytest.mark.parametrize(
+    "shape", [(), (1,), (4,), (5, 1), (3, 1, 1), (1, 5, 4), (3, 1, 4), (3, 5, 4)]
+)
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_weights_that_broadcast(shape, dtype):
     x, y = rand(3, 5, 4, dtype=dtype), rand(3, 5, 4, seed=1).sigmoid()
