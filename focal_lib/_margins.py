@@ -66,16 +66,16 @@ def of_logit(
 ) -> Margin:
     """Of two classes, whose margin is the logit of the one. is_single: see of_rows."""
     lift = _LIFT[z.dtype.itemsize]
-    beyond, below = z > lift, z < -lift
-    is_lifted = is_weighted and _occurs(xp, beyond)
+    below, beyond = z < -lift, z > lift if is_weighted else False
+    is_below, is_lifted = _occurs(xp, below), is_weighted and _occurs(xp, beyond)
     drop = xp.where(beyond, float(np.exp(-lift)), 1.0) if is_lifted else 1.0
-    odds = xp.exp(-xp.clip(xp.where(beyond, z - lift, z) if is_lifted else z, -lift, None))
-    p = 1 / (1 + (drop * odds if is_lifted else odds))
-    q, u = odds * p, xp.log1p(odds) - xp.clip(z + lift, None, 0.0)
-    if is_lifted:
-        u = xp.where(beyond, odds, u)
-    if _occurs(xp, below):
-        p = xp.where(below, xp.exp(z), p)
+    x = xp.where(beyond, z - lift, z) if is_lifted else z
+    odds = xp.exp(-(xp.clip(x, -lift, None) if is_below else x))
+    total = 1 + (drop * odds if is_lifted else odds)
+    p, q, u = 1 / total, odds / total, xp.log1p(odds)
+    u = xp.where(beyond, odds, u) if is_lifted else u
+    if is_below:
+        p, u = xp.where(below, xp.exp(z), p), xp.where(below, -z, u)
 
     def minus_log_q() -> tuple[Any, ...]:
         near = _log1p_parts(xp, *_exp_parts(xp, -xp.abs(z), 0.0))
@@ -86,13 +86,27 @@ def of_logit(
 
 
 class Rows(NamedTuple):
-    """Of each row of logits, with m the largest: which is m, x - m in two parts, e^((x - m)/2)."""
+    """Of each row of logits, with m the largest: which is m, x - m in two parts, and e^(x - m)."""
 
+    xp: Any
     is_largest: Any
     shift: Any
     shift_left: Any
-    half: Any
+    power: Any
     is_single: bool
+
+    @property
+    def half(self) -> Any:
+        """e^((x - m)/2), which is a normal number where its square may not be one."""
+        half = self.xp.exp(self.shift / 2)
+        return half + half * (self.shift_left / 2)
+
+    def times(self, factor: Any, scale: Any, is_lifted: Any) -> Any:
+        """The factor times (scale half)^2."""
+        if is_lifted is False or not _occurs(self.xp, is_lifted):
+            return self.power * factor
+        half = self.half * scale
+        return self.xp.where(is_lifted, half * factor * half, self.power * factor)
 
 
 def of_rows(xp: Any, x: Any, is_single: bool = False) -> Rows:
@@ -110,13 +124,13 @@ def of_rows(xp: Any, x: Any, is_single: bool = False) -> Rows:
     shift, is_infinite = x - largest, xp.isinf(largest)
     if _occurs(xp, is_infinite):
         shift = xp.where(is_largest & is_infinite, 0.0, shift)
-    half = xp.exp(shift / 2)
+    power = xp.exp(shift)
     if is_single:
-        return Rows(is_largest, shift, xp.zeros_like(largest), half, True)
+        return Rows(xp, is_largest, shift, xp.zeros_like(largest), power, True)
     back = shift - x
     left = (x - (shift - back)) - (largest + back)
     left = _zero_where(xp, ~xp.isfinite(left), left)
-    return Rows(is_largest, shift, left, half + half * (left / 2), False)
+    return Rows(xp, is_largest, shift, left, power + power * left, False)
 
 
 def of_classes(
@@ -127,22 +141,21 @@ def of_classes(
 
     The others of the largest are added up, not subtracted from the total: q keeps its digits.
     """
-    is_largest, shift, shift_left, half, is_single = rows
+    _, is_largest, shift, shift_left, power, is_single = rows
     take: Callable[..., Any] = np.take_along_axis if xp is np else xp.take_along_dim
     own, is_top, below = (
-        v if index is None else take(v, index, -1) for v in (half, is_largest, shift)
+        v if index is None else take(v, index, -1) for v in (power, is_largest, shift)
     )
-    own = own * own
-    rest = xp.sum(half * half * ~is_largest, axis=-1, keepdims=True)
+    rest = xp.sum(power * ~is_largest, axis=-1, keepdims=True)
     others = xp.where(is_top, rest, 1 + (rest - own))
     total = own + others
     p, q, u = own / total, others / total, xp.log1p(rest) - below
-    drop, scale, lift = 1.0, 1.0, _LIFT[half.dtype.itemsize]
+    drop, scale, lift = 1.0, 1.0, _LIFT[power.dtype.itemsize]
     beyond = is_top & (rest < float(np.exp(-lift)))
     is_lifted = is_weighted and _occurs(xp, beyond)
     if is_lifted:
         up = float(np.exp(lift / 2))
-        lifted = xp.where(is_largest, 0.0, xp.clip(half * up, None, 1.0) ** 2)
+        lifted = xp.where(is_largest, 0.0, xp.clip(rows.half * up, None, 1.0) ** 2)
         lifted = xp.sum(lifted, axis=-1, keepdims=True)
         others, q, u = (xp.where(beyond, lifted, v) for v in (others, q, u))
         drop, scale = xp.where(beyond, float(np.exp(-lift)), 1.0), xp.where(beyond, up, 1.0)

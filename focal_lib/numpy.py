@@ -370,9 +370,12 @@ def _of_logits(
     divisor = _divisor(reduction, count)
     is_weighted = weight is not None or pos_weight is not None
     each, each_pos = _factors("weight", weight, inputs), _factors("pos_weight", pos_weight, inputs)
-    logits, w, pos = inputs.reshape(-1), *(
-        v.reshape(-1) if v.shape == inputs.shape else np.broadcast_to(v, inputs.shape).flat
-        for v in (each, each_pos)
+    logits, w, pos = (
+        inputs.reshape(-1),
+        *(
+            v.reshape(-1) if v.shape == inputs.shape else np.broadcast_to(v, inputs.shape).flat
+            for v in (each, each_pos)
+        ),
     )
     labels, is_kept = (np.broadcast_to(v.reshape(-1), inputs.size) for v in (targets, kept))
 
@@ -443,7 +446,7 @@ def _of_rows(
             index, factor = None, w * ((1 - smoothing) * y + smoothing / classes)
         else:
             factor = w[y]
-        of_rows = _margins.of_rows(np, rows[part].astype(np.float64), is_single)
+        of_rows = _margins.of_rows(np, rows[part].astype(np.float64, order="C"), is_single)
         result = _row_form(order, of_rows, index, factor * share, exponent, is_weighted)
         result[~kept[part]] = 0
         return result
@@ -469,12 +472,11 @@ def _row_form(
     margin, scale, others = _margins.of_classes(np, rows, index, gamma, is_weighted)
     if order == 0:
         return np.asarray(_margins.focal(np, 0, margin, gamma, factor).sum(axis=1))
-    slope, classes = _margins.focal(np, 1, margin, gamma, factor), np.arange(rows.half.shape[1])
+    slope, classes = _margins.focal(np, 1, margin, gamma, factor), np.arange(rows.shift.shape[1])
     if order == 1:
         pull = -slope / others
         if index is not None:
-            half = rows.half * scale
-            gradient = half * pull * half
+            gradient = rows.times(pull, scale, scale > 1)
             np.put_along_axis(gradient, index, slope, axis=1)
             return np.asarray(gradient)
         # The others of the largest are added up, as those of q are.
@@ -482,7 +484,8 @@ def _row_form(
         is_largest = classes == scaled.argmax(axis=1)[:, None]
         rest = np.where(is_largest, 0.0, scaled).sum(axis=1, keepdims=True)
         pulls = np.where(is_largest, rest, scaled.max(axis=1, keepdims=True) + (rest - scaled))
-        return np.asarray(rows.half * pulls * rows.half + slope)
+        is_lifted = np.atleast_2d(scale > 1).any(axis=1, keepdims=True)
+        return np.asarray(rows.times(pulls, 1.0, is_lifted) + slope)
     unit = classes[:, None] == classes if index is None else index[:, :, None] == classes
     r = (rows.half[:, None, :] * np.broadcast_to(scale, others.shape)[:, :, None]) ** 2
     r = np.where(unit, 0.0, r / others[:, :, None])

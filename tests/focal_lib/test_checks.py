@@ -24,6 +24,7 @@ INF, NAN = np.inf, np.nan
 
 # A good call of each function: (first arguments) and the options it takes.
 SIGMOID = {"inputs": X, "targets": Y, "alpha": 0.25, "gamma": 2.0, "reduction": "mean"}
+BINARY = SIGMOID | {"alpha": None, "weight": X**2, "pos_weight": np.ones(3), "ignore_index": -1}
 SOFTMAX = {
     "input": X,
     "target": T,
