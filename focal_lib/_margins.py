@@ -101,12 +101,13 @@ class Rows(NamedTuple):
         half = self.xp.exp(self.shift / 2)
         return half + half * (self.shift_left / 2)
 
-    def times(self, factor: Any, scale: Any, is_lifted: Any) -> Any:
-        """The factor times (scale half)^2."""
-        if is_lifted is False or not _occurs(self.xp, is_lifted):
+    def times(self, factor: Any, is_weighted: bool) -> Any:
+        """The factor times e^(x - m), also where a large weight in it makes a normal number."""
+        is_small = is_weighted and self.shift < -_LIFT[self.shift.dtype.itemsize]
+        if not (is_weighted and _occurs(self.xp, is_small)):
             return self.power * factor
-        half = self.half * scale
-        return self.xp.where(is_lifted, half * factor * half, self.power * factor)
+        half = self.half
+        return self.xp.where(is_small, half * factor * half, self.power * factor)
 
 
 def of_rows(xp: Any, x: Any, is_single: bool = False) -> Rows:
@@ -298,7 +299,7 @@ def _horner(x: Any, coefficients: list[float]) -> Any:
 def _exp_parts(xp: Any, x: Any, x_left: Any) -> tuple[Any, Any]:
     """e^(x + x_left) for x <= 0, in two parts; where it is nearly 0, one just as small."""
     high, low, rest = _LOG2[x.dtype.itemsize]
-    x = xp.clip(x, -700.0 if x.dtype.itemsize == 8 else -80.0, None)
+    x = xp.clip(x, -745.0 if x.dtype.itemsize == 8 else -103.0, None)
     n = xp.round(x * 1.4426950408889634)
     r, left = _two_sum(x - n * high, -n * low)
     left = left + (x_left - n * rest)

@@ -476,7 +476,7 @@ def _row_form(
     if order == 1:
         pull = -slope / others
         if index is not None:
-            gradient = rows.times(pull, scale, scale > 1)
+            gradient = rows.times(pull * scale * scale, is_weighted)
             np.put_along_axis(gradient, index, slope, axis=1)
             return np.asarray(gradient)
         # The others of the largest are added up, as those of q are.
@@ -484,8 +484,7 @@ def _row_form(
         is_largest = classes == scaled.argmax(axis=1)[:, None]
         rest = np.where(is_largest, 0.0, scaled).sum(axis=1, keepdims=True)
         pulls = np.where(is_largest, rest, scaled.max(axis=1, keepdims=True) + (rest - scaled))
-        is_lifted = np.atleast_2d(scale > 1).any(axis=1, keepdims=True)
-        return np.asarray(rows.times(pulls, 1.0, is_lifted) + slope)
+        return np.asarray(rows.times(pulls, is_weighted) + slope)
     unit = classes[:, None] == classes if index is None else index[:, :, None] == classes
     r = (rows.half[:, None, :] * np.broadcast_to(scale, others.shape)[:, :, None]) ** 2
     r = np.where(unit, 0.0, r / others[:, :, None])
