@@ -486,11 +486,19 @@ def _row_form(
         pulls = np.where(is_largest, rest, scaled.max(axis=1, keepdims=True) + (rest - scaled))
         return np.asarray(rows.times(pulls, is_weighted) + slope)
     unit = classes[:, None] == classes if index is None else index[:, :, None] == classes
-    r = (rows.half[:, None, :] * np.broadcast_to(scale, others.shape)[:, :, None]) ** 2
-    r = np.where(unit, 0.0, r / others[:, :, None])
-    bent = _margins.focal(np, 2, margin, gamma, factor)[:, :, None] * (unit - r)
-    hessian = np.swapaxes(bent, 1, 2) @ (unit - r) + np.swapaxes(slope[:, :, None] * r, 1, 2) @ r
-    hessian = (hessian + np.swapaxes(hessian, 1, 2)) / 2
+    scale = np.broadcast_to(scale, others.shape)
+    half = np.where(unit, 0.0, rows.half[:, None, :] * scale[:, :, None])
+
+    def spread(a: Array) -> Array:  # a r
+        return np.asarray(half * (a / others)[:, :, None] * half)
+
+    bend = _margins.focal(np, 2, margin, gamma, factor)
+    hessian = np.swapaxes(spread(bend + slope), 1, 2) @ spread(np.ones(()))
+    # Symmetric; of each two the one whose last factor, without a weight, is the larger.
+    is_first = rows.shift[:, :, None] <= rows.shift[:, None, :]
+    hessian = np.where(is_first, hessian, np.swapaxes(hessian, 1, 2))
+    cross = np.swapaxes(unit, -1, -2) @ spread(bend)
+    hessian -= cross + np.swapaxes(cross, 1, 2)
     # r - r^2 would lose its digits where r is nearly 1, but rows add up to 0. (NaN times 0 is NaN.)
     hessian[:, classes, classes] *= 0
     hessian[:, classes, classes] = -hessian.sum(axis=2)

@@ -315,6 +315,13 @@ def test_sigmoid_limits(convert, gamma):
     np.testing.assert_array_equal(convert(-x, gamma=gamma), -convert(x, gamma=gamma))
 
 
+@pytest.mark.parametrize("convert", SIGMOID)
+@pytest.mark.parametrize("gamma", [0.0, 2.0, 1e6, 1e300, 1.7e308])
+def test_sigmoid_limits_for_every_gamma(convert, gamma):
+    np.testing.assert_array_equal(convert([np.inf, -np.inf], gamma=gamma), [np.inf, -np.inf])
+    assert not np.isnan(convert([0.0, 1e-3, -30.0, 1e300, -1e300], gamma=gamma)).any()
+
+
 INF, NAN = np.inf, np.nan
 SOFTMAX_LIMITS = [
     ([5.0], [0.0]),

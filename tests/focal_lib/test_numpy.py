@@ -267,7 +267,7 @@ def check_softmax(x, factor, target, gamma, bound=32 * EPS, **options):
     with mp.workdps(400 + int(np.log10(1 + gamma))):
         e = [mp.exp(mp.mpf(v)) for v in x]
         classes = range(len(x))
-        rest = [mp.fsum(e) - v for v in e]
+        rest = [mp.fsum(e[:c] + e[c + 1 :]) for c in range(len(x))]
         r = [[0 if j == c else e[j] / rest[c] for j in classes] for c in classes]
         forms = [derivatives(mp.log(e[c] / rest[c]), mp.mpf(gamma)) for c in classes]
         a = [mp.mpf(v) for v in factor]
@@ -319,7 +319,7 @@ def test_a_mean_that_is_a_number_is_found():
     x, t = [[0.0, 1.0], [2.0, 0.5]], [0, 0]
     for function in SOFTMAX:
         for weight in ([5e-324, 1.0], [1e308, 1.0], [1e-300, 1e308]):
-            np.testing.assert_array_equal(function(x, t, weight), function(x, t))
+            np.testing.assert_allclose(function(x, t, weight), function(x, t), rtol=4 * EPS)
     assert softmax_focal_loss([[0.0, 1.0], [1e3, 0.0]], [0, 0], [5e-324, 1]) == pytest.approx(
         softmax_focal_loss([0.0, 1.0], 0) / 2, rel=1e-15
     )
