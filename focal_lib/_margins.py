@@ -196,7 +196,9 @@ def _zero_where(xp: Any, is_zero: Any, value: Any) -> Any:
 
 def _lifted(xp: Any, root: Any, beyond: Any, lift: float, gamma: float) -> Any:
     """The root of q / e^lift, times that of e^lift and of the drop of u."""
-    return xp.where(beyond, root * float(np.exp(-lift / 2 * (1 + gamma))), root)
+    top = round(min(gamma, 1e3) * 2**20) / 2**20  # lift / 2 times this is exact
+    factor = np.exp([-lift / 2, -lift / 2 * top, -lift / 2 * (min(gamma, 1e3) - top)]).prod()
+    return xp.where(beyond, root * float(factor), root)
 
 
 # --- q^(gamma/2) ----------------------------------------------------------------------------------

@@ -264,7 +264,7 @@ def test_softmax_is_exact_for_a_large_gamma(gamma):
 
 
 def check_softmax(x, factor, target, gamma, bound=32 * EPS, **options):
-    with mp.workdps(400 + int(np.log10(1 + gamma))):
+    with mp.workdps(400 + int(max(x) - min(x)) + int(np.log10(1 + gamma))):
         e = [mp.exp(mp.mpf(v)) for v in x]
         classes = range(len(x))
         rest = [mp.fsum(e[:c] + e[c + 1 :]) for c in range(len(x))]
@@ -300,6 +300,7 @@ def test_a_large_weight_finds_the_digits_of_a_small_loss(weight, gamma):
         check_sigmoid(x, 1, gamma, weight=weight)
         check_sigmoid(x, 1, gamma, weight=weight / 1e9, pos_weight=1e9)
         check_sigmoid(-x, 1e-200, gamma, weight=weight)
+        check_sigmoid(x / 100, 1e-250, gamma, weight=weight * 1e-200, pos_weight=1e200)
         check_softmax([0.5, -x], [weight, 0], 0, gamma, weight=[weight, weight])
         check_softmax([0.5, -x, -x - 0.25], [0, weight, 0], 1, gamma, weight=[1.0, weight, 1.0])
         y = [0.5, 0.0, 1e-20]
@@ -592,7 +593,7 @@ def test_softmax_item_by_item(shape, smoothing, weighted):
             expected = {
                 "none": each,
                 "sum": each.sum(),
-                "mean": each.sum() / np.float64(divisor),
+                "mean": each.sum() / np.float64(divisor or np.nan),
             }
         own = softmax_focal_loss_gradient(x, target, **options, **ignored, reduction="none")
         assert own.shape == shape
@@ -758,7 +759,7 @@ def test_chunks_change_nothing(monkeypatch):
 
     for n in (0, 1, 5, 7, 8, 9, 40):
         expected = list(results(n))
-        for chunk in (1, 16, 24, 80):  # of the binary loss 1, 8, 12 and 40 logits
+        for chunk in (1, 32, 48, 160):  # of the binary loss 1, 8, 12 and 40 logits
             monkeypatch.setattr(focal_lib.numpy, "_CHUNK", chunk)
             for got, one in zip(results(n), expected, strict=True):
                 np.testing.assert_allclose(got, one, rtol=1e-14)
@@ -767,9 +768,9 @@ def test_chunks_change_nothing(monkeypatch):
 
 @pytest.mark.parametrize("more", [-1, 0, 1])
 def test_at_the_border_of_a_chunk(more):
-    n = focal_lib.numpy._CHUNK // 2 + more
+    n = focal_lib.numpy._CHUNK // 4 + more
     x, y = RNG.normal(0, 5, n).astype(np.float32), RNG.integers(0, 2, n)
-    rows, t = RNG.normal(0, 5, (2 * n // 10 + more, 10)), RNG.integers(0, 10, 2 * n // 10 + more)
+    rows, t = RNG.normal(0, 5, (4 * n // 10 + more, 10)), RNG.integers(0, 10, 4 * n // 10 + more)
     for function in SIGMOID:
         pieces = [function(x[i : i + 999], y[i : i + 999]) for i in range(0, n, 999)]
         np.testing.assert_array_equal(function(x, y), np.concatenate(pieces))
@@ -779,7 +780,7 @@ def test_at_the_border_of_a_chunk(more):
             for i in range(0, len(t), 99)
         ]
         np.testing.assert_array_equal(function(rows, t, reduction="none"), np.concatenate(pieces))
-    wide = RNG.normal(0, 5, (2, 2 * n))
+    wide = RNG.normal(0, 5, (2, 4 * n))
     got = softmax_focal_loss_gradient(wide, [0, n], reduction="sum")
     one_by_one = [softmax_focal_loss_gradient(v, c) for v, c in zip(wide, (0, n), strict=True)]
     np.testing.assert_array_equal(got, one_by_one)
@@ -802,8 +803,8 @@ def test_memory_beyond_the_inputs(reduction):
         assert peak(SIGMOID[order], x[:100], y[:100]) < result + 10  # a dozen arrays of a chunk
         assert peak(SIGMOID[order], x, y) < result + 0.5
         assert peak(SIGMOID[order], x, soft) < result + 0.5
-        assert peak(SOFTMAX[order], x, t) < result + 0.5
-        assert peak(SOFTMAX[order], x, soft) < result + 1.5
+        assert peak(SOFTMAX[order], x, t) < result + 1
+        assert peak(SOFTMAX[order], x, soft) < result + 2.5
 
 
 LOGIT = st.one_of(
@@ -821,7 +822,7 @@ SIZE = st.sampled_from([1e-300, 0.0, 1.0, 0.7, 1e300])
         max_size=9,
     ),
     FOCUS,
-    st.sampled_from([4, 8, 14336]),
+    st.sampled_from([4, 8, 28672]),
     st.booleans(),
     st.sampled_from([np.float64, np.float32]),
 )
@@ -844,7 +845,7 @@ def test_an_element_does_not_see_its_neighbours(elements, gamma, chunk, weighted
 @given(
     st.lists(st.tuples(*[LOGIT] * 3, st.integers(0, 3), SIZE), min_size=2, max_size=7),
     FOCUS,
-    st.sampled_from([6, 12, 14336]),
+    st.sampled_from([4, 12, 28672]),
     st.sampled_from([None, (1.0, 2.0, 0.3), (1e300, 1e-300, 1.0)]),
     st.sampled_from(["index", "smoothed", "soft"]),
     st.sampled_from("CF"),
