@@ -41,78 +41,99 @@ def focal(xp: Any, order: int, margin: Margin, gamma: Any, weight: Any = None) -
     """
     p, q, u, root, drop = margin
     if order == 0:
-        weighted = u if weight is None else xp.where(weight == 0, 0.0, weight * u)
+        weighted = u if weight is None else _zero_where(xp, weight == 0, weight * u)
         return root * weighted * root
     some_u = xp.clip(u, None, 4000.0)  # where it is more, p is 0
     pull = gamma * p
     if order == 1:
-        slope = -(q + pull * some_u)
-        slope = slope if weight is None else weight * slope
-        return xp.where(root == 0, 0.0, root * slope * root)
+        slope = q + pull * some_u
+        slope = -slope if weight is None else -weight * slope
+        return _zero_where(xp, root == 0, root * slope * root)
     # Where p is below the normal numbers it has lost digits, so there it is near times far.
     least = -np.log(float(xp.finfo(p.dtype).tiny))
-    near = xp.where(u > least, float(np.exp(-least)), p)
-    far = xp.exp(xp.clip(least - u, None, 0.0))
+    is_far, near, far = u > least, p, 1.0
+    if _occurs(xp, is_far):
+        near = xp.where(is_far, float(np.exp(-least)), p)
+        far = xp.exp(xp.clip(least - u, None, 0.0))
     bend, change = gamma * near, q * drop - pull
     bracket = near * q + bend * (2 * q - change * some_u)
     if order == 3:
         rest = bend * change - (near + 2 * bend) * p + (p + pull) * bend * some_u * drop
         bracket = change * bracket + q * rest
     bracket = bracket if weight is None else weight * bracket
-    return xp.where(root == 0, 0.0, root * bracket * far * root)
+    return _zero_where(xp, root == 0, root * bracket * far * root)
 
 
-def of_logit(xp: Any, z: Any, gamma: Any, is_weighted: bool = False) -> Margin:
-    """Of two classes, whose margin is the logit of the one."""
-    size, beyond, drop, root_drop = xp.abs(z), False, 1.0, 1.0
-    if is_weighted:
-        lift = _LIFT[z.dtype.itemsize]
-        beyond = z > lift
-        size = xp.where(beyond, z - lift, size)
-        one = xp.ones_like(z)
-        drop = xp.where(beyond, float(np.exp(-lift)), one)
-        root_drop = xp.where(beyond, float(np.exp(-lift / 2 * (1 + gamma))), one)
-    e = xp.exp(-size)
-    large = 1 / (1 + drop * e)
-    small = e * large
-    ahead = z > 0
-    p, q = xp.where(ahead, large, small), xp.where(ahead, small, large)
-    u = xp.log1p(e) + xp.clip(-z, 0.0, None)
-    u = xp.where(beyond, e, u) if is_weighted else u
+def of_logit(
+    xp: Any, z: Any, gamma: Any, is_weighted: bool = False, is_single: bool = False
+) -> Margin:
+    """Of two classes, whose margin is the logit of the one. is_single: see of_rows."""
+    lift = _LIFT[z.dtype.itemsize]
+    below, beyond = z < -lift, z > lift if is_weighted else False
+    is_below, is_lifted = _occurs(xp, below), is_weighted and _occurs(xp, beyond)
+    drop = xp.where(beyond, float(np.exp(-lift)), xp.ones_like(z)) if is_lifted else 1.0
+    x = xp.where(beyond, z - lift, z) if is_lifted else z
+    odds = xp.exp(-(xp.clip(x, -lift, None) if is_below else x))
+    total = 1 + (drop * odds if is_lifted else odds)
+    p, q, u = 1 / total, odds / total, xp.log1p(odds)
+    u = xp.where(beyond, odds, u) if is_lifted else u
+    if is_below:
+        p, u = xp.where(below, xp.exp(z), p), xp.where(below, -z, u)
 
     def minus_log_q() -> tuple[Any, ...]:
-        near = _log1p_parts(xp, *_exp_parts(xp, -size, 0.0))
+        near = _log1p_parts(xp, *_exp_parts(xp, -xp.abs(z), 0.0))
         return xp.clip(z, 0.0, 1000.0), 0.0, *near  # further ahead, the loss is 0
 
-    return Margin(p, q, u, _root(xp, q, gamma, minus_log_q) * root_drop, drop)
+    root = _root(xp, q, gamma, minus_log_q, is_single)
+    return Margin(p, q, u, _lifted(xp, root, beyond, lift, gamma) if is_lifted else root, drop)
 
 
 class Rows(NamedTuple):
-    """Of each row of logits, with m the largest: which is m, m - x in two parts, e^((x - m)/2)."""
+    """Of each row of logits, with m the largest: which is m, x - m in two parts, and e^(x - m)."""
 
+    xp: Any
     is_largest: Any
-    below: Any
-    below_left: Any
-    half: Any
+    shift: Any
+    shift_left: Any
+    power: Any
+    is_single: bool
+
+    @property
+    def half(self) -> Any:
+        """e^((x - m)/2), which is a normal number where its square may not be one."""
+        half = self.xp.exp(self.shift / 2)
+        return half + half * (self.shift_left / 2)
+
+    def times(self, factor: Any, is_weighted: bool) -> Any:
+        """The factor times e^(x - m), also where a large weight in it makes a normal number."""
+        is_small = is_weighted and self.shift < -_LIFT[self.shift.dtype.itemsize]
+        if not (is_weighted and _occurs(self.xp, is_small)):
+            return self.power * factor
+        half = self.half
+        return self.xp.where(is_small, half * factor * half, self.power * factor)
 
 
-def of_rows(xp: Any, x: Any) -> Rows:
+def of_rows(xp: Any, x: Any, is_single: bool = False) -> Rows:
     """Along the last axis.
 
     The difference is exact, as a rounded one and what the rounding left (Knuth's two-sum): exp
-    would make a relative error of an absolute one. The largest is 0 below itself, also at +inf; any
-    other inf - inf is NaN, since there is no limit.
+    would make a relative error of an absolute one. What is_single, in float64 for a result of
+    float32, has the digits to do without. The largest is 0 below itself, also at +inf; any other
+    inf - inf is NaN, since there is no limit.
     """
-    largest = xp.amax(x, axis=-1, keepdims=True)
     on_device = {} if xp is np else {"device": x.device}
-    classes = xp.arange(x.shape[-1], **on_device)
-    is_largest = classes == x.argmax(axis=-1, keepdims=True)
-    difference = xp.where(is_largest & xp.isinf(largest), 0.0, x - largest)
-    shift = difference - x
-    left = (x - (difference - shift)) - (largest + shift)
-    left = xp.where(xp.isfinite(left), left, 0.0)
-    half = xp.exp(difference / 2)
-    return Rows(is_largest, -difference, -left, half + half * (left / 2))
+    index = x.argmax(axis=-1, keepdims=True)
+    is_largest, largest = xp.arange(x.shape[-1], **on_device) == index, _take(xp, x, index)
+    shift, is_infinite = x - largest, xp.isinf(largest)
+    if _occurs(xp, is_infinite):
+        shift = xp.where(is_largest & is_infinite, 0.0, shift)
+    power = xp.exp(shift)
+    if is_single:
+        return Rows(xp, is_largest, shift, xp.zeros_like(largest), power, True)
+    back = shift - x
+    left = (x - (shift - back)) - (largest + back)
+    left = _zero_where(xp, ~xp.isfinite(left), left)
+    return Rows(xp, is_largest, shift, left, power + power * left, False)
 
 
 def of_classes(
@@ -123,37 +144,29 @@ def of_classes(
 
     The others of the largest are added up, not subtracted from the total: q keeps its digits.
     """
-    is_largest, below, below_left, half = rows
-    own, is_top, under, under_left = half, is_largest, below, below_left
-    if index is not None:
-        own, is_top, under, under_left = (
-            np.take_along_axis(v, index, -1) if xp is np else v.gather(-1, index)
-            for v in (half, is_largest, below, below_left)
-        )
-    own = own * own
-    rest = xp.sum(xp.where(is_largest, 0.0, half * half), axis=-1, keepdims=True)
+    _, is_largest, shift, shift_left, power, is_single = rows
+    own, is_top, below = (_take(xp, v, index) for v in (power, is_largest, shift))
+    rest = xp.sum(power * ~is_largest, axis=-1, keepdims=True)
     others = xp.where(is_top, rest, 1 + (rest - own))
     total = own + others
-    p, q, u = own / total, others / total, under + xp.log1p(rest)
-    drop, root_drop, scale = 1.0, 1.0, 1.0
-    if is_weighted:
-        lift = _LIFT[half.dtype.itemsize]
+    p, q, u = own / total, others / total, xp.log1p(rest) - below
+    drop, scale, lift = 1.0, 1.0, _LIFT[power.dtype.itemsize]
+    beyond = is_top & (rest < float(np.exp(-lift)))
+    is_lifted = is_weighted and _occurs(xp, beyond)
+    if is_lifted:
         up = float(np.exp(lift / 2))
-        beyond = is_top & (rest < float(np.exp(-lift)))
-        lifted = xp.where(is_largest, 0.0, xp.clip(half * up, None, 1.0) ** 2)
+        lifted = xp.where(is_largest, 0.0, xp.clip(rows.half * up, None, 1.0) ** 2)
         lifted = xp.sum(lifted, axis=-1, keepdims=True)
         others, q, u = (xp.where(beyond, lifted, v) for v in (others, q, u))
         one = xp.ones_like(rest)
-        drop = xp.where(beyond, float(np.exp(-lift)), one)
-        root_drop = xp.where(beyond, float(np.exp(-lift / 2 * (1 + gamma))), one)
-        scale = xp.where(beyond, up, one)
+        drop, scale = xp.where(beyond, float(np.exp(-lift)), one), xp.where(beyond, up, one)
 
     def minus_log_q() -> tuple[Any, ...]:
         """log(total / others), with the digits that a large gamma needs."""
-        each, each_left = _exp_parts(xp, -below, -below_left)
+        each, each_left = _exp_parts(xp, shift, shift_left)
+        own, own_left = (_take(xp, v, index) for v in (each, each_left))
         each, each_left = (xp.where(is_largest, 0.0, v) for v in (each, each_left))
         rest, left = _sum_parts(xp, each, each_left)
-        own, own_left = _exp_parts(xp, -under, -under_left)
         less, less_left = _two_sum(rest, -own)
         others, others_left = _two_sum(1 + 0 * less, less)
         others_left = others_left + (less_left + (left - own_left))
@@ -166,15 +179,40 @@ def of_classes(
         far = xp.where(is_ahead, -log, 0.0), xp.where(is_ahead, -log_left, 0.0)
         return *far, *_log1p_parts(xp, *odds)
 
-    root = _root(xp, q, gamma, minus_log_q) * root_drop
+    root = _root(xp, q, gamma, minus_log_q, is_single)
+    root = _lifted(xp, root, beyond, lift, gamma) if is_lifted else root
     least = float(xp.finfo(others.dtype).tiny)
     return Margin(p, q, u, root, drop), scale, xp.clip(others, least, None)  # 0 / 0 is 0
+
+
+def _take(xp: Any, v: Any, index: Any) -> Any:
+    if index is None:
+        return v
+    return np.take_along_axis(v, index, -1) if xp is np else v.gather(-1, index)
+
+
+def _occurs(xp: Any, rare: Any) -> bool:
+    """Whether what is rare must be done: where arrays can be looked at, only where it occurs."""
+    return xp is not np or bool(np.any(rare))
+
+
+def _zero_where(xp: Any, is_zero: Any, value: Any) -> Any:
+    return xp.where(is_zero, 0.0, value) if _occurs(xp, is_zero) else value
+
+
+def _lifted(xp: Any, root: Any, beyond: Any, lift: float, gamma: float) -> Any:
+    """The root of q / e^lift, times that of e^lift and of the drop of u."""
+    top = round(min(gamma, 1e3) * 2**20) / 2**20  # lift / 2 times this is exact
+    factor = np.exp([-lift / 2, -lift / 2 * top, -lift / 2 * (min(gamma, 1e3) - top)]).prod()
+    return xp.where(beyond, root * float(factor), root)
 
 
 # --- q^(gamma/2) ----------------------------------------------------------------------------------
 
 
-def _root(xp: Any, q: Any, gamma: Any, minus_log_q: Callable[[], tuple[Any, ...]]) -> Any:
+def _root(
+    xp: Any, q: Any, gamma: Any, minus_log_q: Callable[[], tuple[Any, ...]], is_single: bool
+) -> Any:
     if not isinstance(gamma, float | int):  # an array, which is not to be looked at
         return _decay(xp, gamma / 2, *minus_log_q())
     is_compiled = xp is not np and xp.compiler.is_compiling()
@@ -184,13 +222,15 @@ def _root(xp: Any, q: Any, gamma: Any, minus_log_q: Callable[[], tuple[Any, ...]
             factors = [q] * (twice // 4) + [root] * (twice % 4 // 2)
             factors += [xp.sqrt(root)] * (twice % 2)
             return reduce(mul, factors) if factors else 1 + 0 * q
-    if gamma <= 5:
+    if gamma <= (1e6 if is_single else 5):  # so many ulp of a double are few of a float32
         return _power(xp, q, gamma / 2)
     return _decay(xp, gamma / 2, *minus_log_q())
 
 
 def _power(xp: Any, q: Any, half: float) -> Any:
-    """q^half, for q <= 1 and a small half: a relative error of q is made half as large again."""
+    """q^half, for q <= 1: a relative error of q is multiplied by half."""
+    if xp is np:
+        return q**half
     q = xp.clip(q, float(xp.finfo(q.dtype).tiny), None)
     n = xp.round(xp.log2(q))
     top, low = _split(xp, half, q)
@@ -254,7 +294,8 @@ def _leading(v: Any) -> Any:
 
 def _split(xp: Any, number: Any, like: Any) -> tuple[Any, Any]:
     """A number as its leading half of the digits of such arrays, and the rest."""
-    number = min(number, 1e300) if isinstance(number, float | int) else xp.clip(number, None, 1e300)
+    is_number = isinstance(number, float | int)
+    number = min(number, 1e300) if is_number else xp.clip(number, None, 1e300)
     if like.dtype.itemsize == 8:  # as an array: of a number a compiler would undo what follows
         number = number + xp.zeros((), dtype=xp.float64)
     shifted = number * (2.0**27 + 1 if like.dtype.itemsize == 8 else 2.0**41 + 1)
@@ -272,7 +313,7 @@ def _horner(x: Any, coefficients: list[float]) -> Any:
 def _exp_parts(xp: Any, x: Any, x_left: Any) -> tuple[Any, Any]:
     """e^(x + x_left) for x <= 0, in two parts; where it is nearly 0, one just as small."""
     high, low, rest = _LOG2[x.dtype.itemsize]
-    x = xp.clip(x, -700.0 if x.dtype.itemsize == 8 else -80.0, None)
+    x = xp.clip(x, -745.0 if x.dtype.itemsize == 8 else -103.0, None)
     n = xp.round(x * 1.4426950408889634)
     r, left = _two_sum(x - n * high, -n * low)
     left = left + (x_left - n * rest)

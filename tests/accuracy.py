@@ -40,7 +40,7 @@ from benchmarks.peers import softmax_of_cross_entropy, torchvision_sigmoid
 # Where Triton is interpreted, its kernels run on the CPU.
 CUDA = torch.cuda.is_available() and os.environ.get("TRITON_INTERPRET") != "1"
 DEVICE = "cuda" if CUDA else "cpu"
-GAMMAS = (0.0, 0.25, 0.5, 1.0, 1.5, 2.0, 5.0, 20.0)
+GAMMAS = (0.0, 0.25, 0.5, 1.0, 1.5, 2.0, 5.0, 20.0, 1000.0, 1e6)
 DTYPES = ("float32", "float64", "bfloat16", "float16")
 HALF = DTYPES[2:]
 HARD = ("sigmoid", "softmax")
@@ -324,6 +324,15 @@ def without_kernels(batch, dtype):
         return with_torch(backward, focal_lib.torch, batch, dtype)
 
 
+def without_float64(batch, dtype):
+    """As on a device that has no float64."""
+    with (
+        mock.patch("focal_lib._ways.composed.has_float64", lambda _: False),
+        mock.patch("focal_lib._ways.way", lambda *_: focal_lib._ways.composed),
+    ):
+        return with_torch(once, focal_lib.torch, batch, dtype)
+
+
 @np.errstate(all="ignore")  # the kernels compute with what is not finite
 def interpreted(batch, dtype):
     with mock.patch("focal_lib._ways.TRITON_DEVICE", "cpu"):
@@ -343,8 +352,9 @@ else:
     PATHS = {
         "numpy": Path(with_numpy, ("float32", "float64", "float16")),
         "torch": eager,
-        "torch, chunked": Path(without_kernels, DTYPES[:3], HARD),
+        "torch, chunked": Path(without_kernels, DTYPES[:3]),
         "torch, composed": composed,
+        "torch, no float64": Path(without_float64, ("float32", *HALF), measures=MEASURES[:2]),
         "torch, compiled": compiled("aot_eager"),
         # its second derivatives are composed
         "torch, Triton interpreter": Path(
