@@ -250,6 +250,20 @@ def test_threads_change_no_bit(dtype, gamma):
         same(others, made[0])
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_sums_are_of_all_losses(dtype):
+    x = rand(70, 1001, scale=4, dtype=dtype)
+    for make, target in (
+        (make_sigmoid, ints(2, 70, 1001)),
+        (make_softmax, ints(1001, 70)),
+        (make_softmax, rand(70, 1001, seed=1).softmax(1).to(dtype)),
+    ):
+        losses = make(x, target, settings(dtype=dtype, ignored=-100), False)[0].flatten()
+        total = make(x, target, settings(reduction="sum", ignored=-100), False)[0].item()
+        rounded = 1e-15 if dtype == torch.float64 else 1e-7
+        assert total == pytest.approx(math.fsum(losses.tolist()), rel=rounded)
+
+
 # --- Limits, and what is left out -----------------------------------------------------------------
 
 
