@@ -3,6 +3,7 @@
 import functools
 import importlib
 import inspect
+import json
 import re
 import sys
 import warnings
@@ -12,12 +13,17 @@ import exact
 import pytest
 import torch
 from book import ROOT
-from focal_theme.library import linked
+from focal_theme.library import CERTIFIED, certified_table, linked
 from torch import nan, tensor
 from torch.autograd import forward_ad, grad
 from torch.nn import functional as F
 
-from focal_lib.torch import sigmoid_focal_loss, softmax_focal_loss
+from focal_lib.torch import (
+    SigmoidFocalLoss,
+    SoftmaxFocalLoss,
+    sigmoid_focal_loss,
+    softmax_focal_loss,
+)
 
 INF = torch.inf
 X, Y = tensor([0.5, -1.0]), tensor([1.0, 0.0])  # logits and labels
@@ -102,6 +108,24 @@ def targets_out_of_range():
         y = tensor([wrong, 0.0])
         assert theirs(X, y).shape == X.shape
         refuses(ValueError, ours, X, y)
+
+
+@row(BINARY, "`weight`, `pos_weight` and `ignore_index`")
+def options_of_torch():
+    theirs, ours = binary
+    with_logits = F.binary_cross_entropy_with_logits
+    w, pos = tensor([2.0, 0.5]), tensor([3.0, 1.0])
+    for options in ({"weight": w}, {"pos_weight": pos}, {"weight": w, "pos_weight": pos}):
+        refuses(TypeError, theirs, X, Y, **options)
+        mean = {"alpha": None, "gamma": 0.0, "reduction": "mean"}
+        close(ours(X, Y, **mean, **options), with_logits(X, Y, **options))
+        for wrong in (-1.0, INF, nan):
+            bad = {name: tensor([wrong, 1.0]) for name in options}
+            assert with_logits(X, Y, reduction="none", **bad).shape == X.shape
+            refuses(ValueError, ours, X, Y, alpha=None, **bad)
+    refuses(TypeError, theirs, X, Y, ignore_index=-1)
+    kept = ours(X, tensor([1.0, -1.0]), reduction="mean", ignore_index=-1)
+    close(kept, ours(X[:1], Y[:1], reduction="mean"))
 
 
 @row(BINARY, "`gamma` negative, infinite or NaN")
@@ -259,6 +283,20 @@ def wrong_class_weights():
         result = theirs(ROWS, INDEX, weight)
         assert result == -INF if wrong == -1 else result.isnan()
         refuses(ValueError, ours, ROWS, INDEX, weight)
+
+
+@row(CLASSES, "an item of class probabilities that are all `ignore_index`")
+def ignored_probabilities():
+    theirs, ours = softmax
+    y = torch.softmax(ROWS, dim=1)
+    y[0] = -100
+    assert theirs(ROWS, y) < 0
+    close(ours(ROWS, y), ours(ROWS[1:], y[1:]))
+    y[0] = 255
+    for loss in softmax:
+        refuses((RuntimeError, ValueError), loss, ROWS, y, ignore_index=1)
+    refuses(RuntimeError, theirs, ROWS, y, ignore_index=255)
+    close(ours(ROWS, y, ignore_index=255), ours(ROWS[1:], y[1:]))
 
 
 @row(CLASSES, "`label_smoothing` negative or NaN")
@@ -457,7 +495,28 @@ def forward_over_forward():
             assert forward_ad.unpack_dual(dual).tangent.isfinite()
 
 
-@row(BOTH, "`torch.jit.script`")
+@row(BOTH, "bad targets under `torch.func`")
+def bad_targets_of_transforms():
+    (theirs, ours), (cross_entropy, many) = binary, softmax
+    y, index = tensor([2.0, 0.0]), tensor([7, 0])
+    assert torch.func.vmap(theirs)(X, y).isfinite().all()
+    refuses(RuntimeError, torch.func.vmap(cross_entropy), ROWS, index)
+    for loss, x, target in ((ours, X, y), (many, ROWS, index)):
+        assert torch.func.vmap(loss)(x, target).isnan().tolist() == [True, False]
+        slopes = torch.func.vmap(torch.func.grad(loss))(x, target)
+        assert slopes[0].isnan().all() and slopes[1].isfinite().all()
+
+
+class Model(torch.nn.Module):
+    def __init__(self, loss):
+        super().__init__()
+        self.loss = loss
+
+    def forward(self, x, target):
+        return self.loss(2 * x, target)
+
+
+@row(BOTH, "`torch.jit.script` of a loss")
 def scripted():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
@@ -466,6 +525,10 @@ def scripted():
                 close(torch.jit.script(theirs)(x, target), theirs(x, target))
             function = getattr(ours, "func", ours)
             refuses(torch.jit.frontend.NotSupportedError, torch.jit.script, function)
+        for module, x, target in ((SigmoidFocalLoss(), X, Y), (SoftmaxFocalLoss(), ROWS, INDEX)):
+            model = Model(module)
+            for make in (torch.jit.script, torch.fx.symbolic_trace):
+                close(make(model)(x, target), model(x, target), rtol=0, atol=0)
 
 
 def test_each_row_of_the_page_is_shown():
@@ -487,11 +550,12 @@ def test_what_is_the_same():
             refuses(ValueError, loss, X, Y, alpha=alpha)
         for y in (tensor(1.0), Y[:1], Y[:, None]):
             refuses(ValueError, loss, X, y)
+    assert isinstance(SoftmaxFocalLoss(), torch.nn.CrossEntropyLoss)
+    assert isinstance(SigmoidFocalLoss(), torch.nn.BCEWithLogitsLoss)
     for loss in softmax:
         for index in (tensor([3, 0]), tensor([-1, 0])):
             refuses((ValueError, IndexError), loss, ROWS, index)
         y, ones = torch.softmax(ROWS, dim=1), torch.ones(2, 3)
-        refuses((ValueError, RuntimeError), loss, ROWS, y, ignore_index=1)
         assert loss(ROWS, ones).isfinite()
         ignored = torch.full((2,), -100)
         for smoothing in (0.0, 0.1):
@@ -523,12 +587,28 @@ def test_what_is_the_same():
         ("Source: Lin et\nal. 2017, section 3", "Source: :cite:t:`lin2017focal`, section 3"),
         ("Nobody et al. 1900", "Nobody et al. 1900"),
         ('"mean" of un-eq-ual', '``"mean"`` of un-eq-ual'),
+        ('``reduction="sum"`` is "sum"', '``reduction="sum"`` is ``"sum"``'),
         ('As here:\n\n>>> f("mean")', 'As here:\n\n>>> f("mean")'),
         ("So::\n\n    eq-p-t", "So::\n\n    eq-p-t"),
     ],
 )
 def test_a_docstring_is_linked_to_the_book(docstring, expected):
     assert linked(docstring) == expected
+
+
+def test_what_is_certified_is_shown_and_holds():
+    """Rounded up, where it is a bound; the page's own bound, in eps, is far above."""
+    stored = json.loads(CERTIFIED.read_text("utf-8"))["gammas"]
+    shown = certified_table()[2:]
+    assert len(shown) == len(stored) > 0
+    for line in shown:
+        gamma, results, loss, gradient, nearest = re.findall(r"[\d.,]+", line)
+        rows = stored[str(float(gamma))]
+        assert int(results.replace(",", "")) == sum(row["results"] for row in rows)
+        for row in rows:
+            bound = float(loss if row["of"].startswith("loss") else gradient)
+            assert row["ulp"] <= bound < 2
+            assert float(nearest) / 100 <= row["nearest"]
 
 
 def test_the_module_points_to_the_page():

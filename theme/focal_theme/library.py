@@ -1,6 +1,8 @@
 """The library's reference is made from its docstrings."""
 
 import ast
+import json
+import math
 import re
 import textwrap
 
@@ -30,7 +32,8 @@ def linked(docstring: str) -> str:
             text = re.sub(r"(?<![\w-])eq(?:-[a-z0-9]+)+", r"equation :eq:`\g<0>`", text)
             text = re.sub(r"(?<![\w-])(?:def|prop)(?:-[a-z0-9]+)+", r":prf:ref:`\g<0>`", text)
             text = re.sub(r"\b([A-Z][a-z]+)\s+et\s+al\.\s+(\d{4})\b", paper, text)
-            paragraphs[i] = re.sub(r'"(\w+)"', r"``\g<0>``", text)
+            quoted = re.compile(r'``[^`]+``|("\w+")')  # a literal stays as it is
+            paragraphs[i] = quoted.sub(lambda m: f"``{m[1]}``" if m[1] else m[0], text)
     return "\n\n".join(paragraphs)
 
 
@@ -108,5 +111,37 @@ def methods(module: ast.Module, node: ast.ClassDef) -> list[ast.FunctionDef]:
     return list(found.values())
 
 
+CERTIFIED = ROOT / "benchmarks" / "results" / "certified.json"
+
+
+def certified_table() -> list[str]:
+    """What `make certify` stored, in Markdown: for each gamma the worst of both labels."""
+    stored = json.loads(CERTIFIED.read_text("utf-8"))
+    lines = [
+        "| $\\gamma$ | results | loss within | gradient within | the nearest float32 |",
+        "|---|---|---|---|---|",
+    ]
+    for gamma, rows in sorted(stored["gammas"].items(), key=lambda item: float(item[0])):
+        ulps = []
+        for what in ("loss", "gradient"):
+            worst = max(row["ulp"] for row in rows if row["of"].startswith(what))
+            ulps.append(f"{math.ceil(worst * 1000) / 1000:.3f} ulp")
+        results, nearest = sum(r["results"] for r in rows), min(r["nearest"] for r in rows)
+        share = f"{math.floor(nearest * 1000) / 10:.1f}%"
+        lines.append(f"| {float(gamma):g} | {results:,} | {ulps[0]} | {ulps[1]} | {share} |")
+    return lines
+
+
+class Certified(SphinxDirective):
+    """``certified``: how far the compiled binary loss is from the true one, of every logit."""
+
+    def run(self) -> list[nodes.Node]:
+        self.env.note_dependency(str(CERTIFIED))
+        content = nodes.Element()
+        self.state.nested_parse(StringList(certified_table(), str(CERTIFIED)), 0, content)
+        return content.children
+
+
 def setup(app: Sphinx) -> None:
     app.add_directive("library-module", LibraryModule)
+    app.add_directive("certified", Certified)
