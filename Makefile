@@ -26,11 +26,12 @@ SITE := _build/html
 # The chapters are those of the table of contents, and each of them is run by the tests.
 NOTEBOOKS := $(shell sed -n 's|^ *- file: \(chapters/.*[.]ipynb\) *$$|\1|p' _toc.yml)
 BOOK := _config.yml _toc.yml exercises.yml references.bib $(wildcard *.md chapters/*.ipynb focal_lib/*.py focal_lib/_ways/*.py) \
-        pyproject.toml $(wildcard focal_notes/*.py focal_notes/answers/*.py chapters/data/*.json benchmarks/results/*.json) \
+        pyproject.toml $(wildcard focal_notes/*.py focal_notes/*.json focal_notes/answers/*.py chapters/data/*.json benchmarks/results/*.json) \
         $(wildcard theme/focal_theme/*.py theme/*.cjs theme/*.sty theme/package-lock.json theme/static/* theme/templates/*)
 # The printed book. The site has it, and links to it, if it is there and as new as its sources.
 PDF := _build/pdf/focal-notes.pdf
-PRINTED := $(filter-out pyproject.toml focal_notes/% theme/static/% theme/templates/% %.cjs %.json,$(BOOK)) tools/pdf.py
+PRINTED := $(filter-out pyproject.toml focal_notes/% theme/static/% theme/templates/% %.cjs %.json,$(BOOK)) \
+           focal_notes/palette.json theme/static/curves.js tools/pdf.py
 # What JupyterLab shows first
 LAB_PAGE = $(if $(NAME),chapters/$(NAME).ipynb,intro.md)
 # Where another Python has torch with CUDA, and Triton, GPU_PYTHON=python3 sets nothing up. The tests
@@ -49,7 +50,7 @@ OLDEST_NOTEBOOKS := $(filter-out chapters/gpu.ipynb,$(NOTEBOOKS))
 # What the examined libraries ask for and their focal losses do without, besides torch, which is in torch.txt.
 NOT_EXAMINED := torch tensorflow xgboost accelerate opencv-python
 
-.PHONY: help book pdf serve lab test audit test-rest site-audit test-newest test-oldest test-gpu accuracy bench bench-gpu experiments conformance notebooks notebooks-alone lint anchors lock clean
+.PHONY: help book pdf serve lab test audit test-rest site-audit test-newest test-oldest test-gpu accuracy certify bench bench-gpu experiments conformance notebooks notebooks-alone lint anchors lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -105,12 +106,16 @@ test-oldest: .venv/oldest/.done ## Run the library's tests and the notebooks on 
 	  --doctest-ignore-import-errors $(OLDEST_TESTS) focal_lib $(OLDEST_NOTEBOOKS)
 
 test-gpu: $(GPU_TEST) ## Run the torch tests and the accuracy grid on a CUDA device; GPU_PYTHON=python3 for another Python
-	@PYTHONPATH=. $(GPU_PYTHON) -m pytest $(ARGS) --device cuda --cases all \
+	@many=$$($(GPU_PYTHON) -c 'import xdist' 2>/dev/null && echo '-n 12'); \
+	  PYTHONPATH=. $(GPU_PYTHON) -m pytest $$many $(ARGS) --device cuda --cases all \
 	  tests/focal_lib/test_torch.py tests/focal_lib/test_triton.py tests/focal_lib/test_accuracy.py
 	@PYTHONPATH=. $(GPU_PYTHON) tests/accuracy.py --device cuda CUDA
 
 accuracy: .venv/.test ## Print how exact the losses are, beside the formulas in common use
 	@$(BIN)/python tests/accuracy.py $(ARGS)
+
+certify: .venv/.test ## Compare the compiled sigmoid loss with a double at every float32 logit; some minutes a gamma
+	@$(BIN)/python tools/certify.py $(ARGS)
 
 bench: .venv/.peers ## Time the losses on the CPU beside their peers; ARGS="--only softmax" for some
 	@$(BIN)/python benchmarks/speed.py $(ARGS)

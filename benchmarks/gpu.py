@@ -8,22 +8,24 @@ out of memory is left out with a note.
 
 What is timed: "forward", of inputs that need no gradient; "backward", of a graph made outside of
 the timing; and "both", as a step of training. Each time is between two CUDA events. Before the
-first, a buffer of several times the L2 cache is written, which has two purposes: no call finds its
-inputs in the cache, and the device is busy while Python prepares the call, so that the events
-measure the device. That the device was still busy is looked up after each call; if not, the buffer
-is written more often, and a call that waits for the device itself gets a note. Each case has a
-process of its own, in which the implementations take turns, A B C A B C; a ratio is taken within
-a turn. What Python costs is in "host_seconds": the time of "both" called back to back.
+first, a buffer of several times the L2 cache is written and then read, which has two purposes: no
+call finds its inputs in the cache, or what was written there and has yet to reach memory; and the
+device is busy while Python prepares the call, so that the events measure the device. That the
+device was still busy is looked up after each call; if not, the buffer is written more often, and a
+call that waits for the device itself gets a note. Each case has a process of its own, in which the
+implementations take turns, A B C A B C; a ratio is taken within a turn. What Python costs is in
+"host_seconds": the time of "both" called back to back.
 
 Each pass must move some bytes: it reads the logits and the targets, and the backward, which cannot
 know its upstream gradient earlier, reads them again and writes the gradient. How near that is to
 the device's bandwidth, a copy of as many bytes tells, half of them read and half written, which
-takes its turn as the others do. A share above 1 is the cache's: what one pass leaves there, the
-next need not read.
+takes its turn as the others do; and for what a pass mostly reads, a sum of as many bytes. A share
+above 1 is the cache's: what one pass leaves there, the next need not read.
 """
 
 import argparse
 import json
+import math
 import os
 import re
 import subprocess
@@ -43,11 +45,11 @@ from torch.utils import collect_env
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # it runs without an installation, too
 
-from benchmarks import speed
+from benchmarks import peers, speed
 from benchmarks.speed import ALPHA, BCE, BYTES, CE, KORNIA, OURS, SPEED, TORCHVISION, Case, check
 
 RESULTS = Path(__file__).parent / "results"
-COPY, FOCAL_CE, COMPILED = "copy", "focal loss of F.cross_entropy", ", torch.compile"
+COPY, READ, FOCAL_CE, COMPILED = "copy", "read", "focal loss of F.cross_entropy", ", torch.compile"
 KINDS = ("forward", "backward", "both")
 SHARE = 0.85  # of the copy's bandwidth, the target
 ROUNDS = 50
@@ -56,9 +58,9 @@ FLUSH, WRITES = 2**28, 32  # bytes of the buffer, at least, and how often it is 
 TOLERANCE = {"float32": 1e-4, "bfloat16": 2e-2}
 
 
-def _case(loss: str, shape: tuple[int, int], dtype: str, reduction: str = "mean") -> Case:
+def _case(loss: str, shape: tuple[int, ...], dtype: str, reduction: str = "mean") -> Case:
     """A case with its targets: those of float32 and the mean, mostly of 2^24 elements or more."""
-    elements = shape[0] * shape[1]
+    elements = math.prod(shape)
     usual = dtype == "float32" and reduction == "mean"
     large = usual and elements >= 2**24
     plain, formula = (BCE, TORCHVISION) if loss == "sigmoid" else (CE, FOCAL_CE)
@@ -69,18 +71,20 @@ def _case(loss: str, shape: tuple[int, int], dtype: str, reduction: str = "mean"
         plain: None,
         plain + COMPILED: 1 if large else None,
         COPY: SHARE if large else None,
+        READ: None,
     }
     if usual and loss == "softmax":
         targets[CE] = 1.7
     elif usual and elements == 2**14:
         targets[BCE] = 1
-    size = f"2^{elements.bit_length() - 1}" if loss == "sigmoid" else f"{shape[0]}x{shape[1]}"
+    size = f"2^{elements.bit_length() - 1}" if loss == "sigmoid" else "x".join(map(str, shape))
     # The gradient is 4 bytes an element. The rest is for what is small beside it: the loss, partial
     # sums, a number or two an item, and the allocator's rounding.
     return Case(f"{loss}-{reduction}-{dtype}-{size}", shape, targets, 4.1 if large else None)
 
 
-SHAPES = [(65536, 80), (8192, 1000), (8192, 32000), (4096, 128256)]  # items and classes
+# Items and classes; and images, classes, rows and columns.
+SHAPES = [(65536, 80), (8192, 1000), (8, 21, 512, 512), (8192, 32000), (4096, 128256)]
 CASES = [
     *(_case("sigmoid", (2**k // 128, 128), "float32") for k in range(14, 29, 2)),
     *(_case("sigmoid", (2**k // 128, 128), "bfloat16") for k in (24, 26)),
@@ -100,8 +104,9 @@ def traffic(case: Case) -> dict[str, int]:
     A loss that is not reduced is written by the forward, and its upstream gradient is read by the
     backward; reduced, they are one number. Class indices have 8 bytes an item.
     """
-    logits = case.shape[0] * case.shape[1] * getattr(torch, dtype_of(case)).itemsize
-    targets = logits if "sigmoid" in case.name else 8 * case.shape[0]
+    elements = math.prod(case.shape)
+    logits = elements * getattr(torch, dtype_of(case)).itemsize
+    targets = logits if "sigmoid" in case.name else 8 * elements // case.shape[1]
     loss = logits if "-none-" in case.name else 0
     forward, backward = logits + targets + loss, logits + targets + loss + logits
     return {"forward": forward, "backward": backward, "both": forward + backward}
@@ -118,12 +123,7 @@ def implementation(case: Case, name: str, gamma: float) -> Callable[[Any, Any], 
     if name == BCE and "-none-" in case.name:
         return lambda x, y: F.binary_cross_entropy_with_logits(x, y, reduction="none")
     if name == FOCAL_CE:
-
-        def focal(x: Any, y: Any) -> Any:
-            ce = F.cross_entropy(x, y, reduction="none")
-            return ((1 - torch.exp(-ce)) ** gamma * ce).mean()
-
-        return focal
+        return lambda x, y: peers.softmax_of_cross_entropy(x, y, gamma=gamma, reduction="mean")
     return speed.implementation(case, name, gamma)
 
 
@@ -159,7 +159,7 @@ def steps_of(f: Callable[[Any, Any], Any], x: Any, y: Any, seed: list[Any]) -> d
 
 def inputs(case: Case, device: str) -> tuple[Any, Any, list[Any]]:
     """The logits, the targets and the seed, the same in every run on the same device."""
-    rows, columns = case.shape
+    rows, classes, *places = case.shape
     dtype = getattr(torch, dtype_of(case))
     generator = torch.Generator(device).manual_seed(0)
     made: dict[str, Any] = {"generator": generator, "device": device}
@@ -167,7 +167,7 @@ def inputs(case: Case, device: str) -> tuple[Any, Any, list[Any]]:
     if "sigmoid" in case.name:
         y = (torch.rand(case.shape, **made) < 0.01).to(dtype)
     else:
-        y = torch.randint(columns, (rows,), **made)
+        y = torch.randint(classes, (rows, *places), **made)
     seed = [torch.ones_like(x)] if "-none-" in case.name else []
     return x.requires_grad_(), y, seed
 
@@ -234,6 +234,7 @@ class CudaTimer(CpuTimer):
             start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
             for _ in range(2 ** self.doubled[step]):
                 self.buffer.zero_()
+            self.buffer.max()  # of the cache's lines none is left to be written
             start.record()
             step.call(made)
             end.record()
@@ -284,12 +285,13 @@ def measure(
     moved = traffic(case)
 
     def prepared() -> tuple[Any, ...]:
-        copied = torch.empty(2, moved["both"] // 2, dtype=torch.uint8, device=timer.device)
-        return *inputs(case, timer.device), *copied
+        return *inputs(case, timer.device), torch.zeros(
+            moved["both"] // 4, dtype=torch.float32, device=timer.device
+        )
 
     if not (made := attempt(case, "every implementation", notes, prepared)):
         return None, notes
-    x, y, seed, source, copied = made
+    x, y, seed, copied = made
     steps: dict[str, dict[str, Step]] = {}
     computed: dict[str, list[float]] = {}
 
@@ -306,7 +308,7 @@ def measure(
 
     torch.compiler.reset()
     for name in [OURS, *case.targets]:
-        if name == COPY or (name.endswith(COMPILED) and not timer.compiles):
+        if name in (COPY, READ) or (name.endswith(COMPILED) and not timer.compiles):
             continue
         if result := attempt(case, name, notes, lambda name=name: first(name)):
             computed[name] = result
@@ -314,9 +316,9 @@ def measure(
             steps.pop(name, None)
     compare(case, computed, gamma)
     steps[COPY] = {
-        kind: Step(lambda _, half=moved[kind] // 2: copied[:half].copy_(source[:half]))
-        for kind in KINDS
+        kind: Step(lambda _, n=moved[kind] // 8: copied[:n].copy_(copied[-n:])) for kind in KINDS
     }
+    steps[READ] = {kind: Step(lambda _, n=moved[kind] // 4: copied[:n].sum()) for kind in KINDS}
     times: dict[str, dict[str, list[float]]] = {n: {kind: [] for kind in KINDS} for n in steps}
     for turn in range(-1 - rounds // 10, rounds):  # the first ones are to warm up
         for kind in KINDS:
@@ -342,7 +344,7 @@ def measure(
         if peer in steps
     ]
     for name in computed:
-        bytes_an_element = timer.peak(steps[name]["both"]) / (case.shape[0] * case.shape[1])
+        bytes_an_element = timer.peak(steps[name]["both"]) / math.prod(case.shape)
         target = case.memory if name == OURS else None
         checks.append(check(name, None, BYTES, [bytes_an_element], target) | {"resident": None})
     record = {
@@ -420,8 +422,9 @@ def machine(device: str) -> dict[str, Any]:
 
 def look(name: str) -> dict[str, Any]:
     """The line of an implementation; compiled, it is that of the eager one, dashed and open."""
-    formula, plain = ("#D55E00", "s"), ("#AA3377", "D")
-    known = {OURS: ("#0072B2", "o"), KORNIA: ("#00855F", "^"), COPY: ("black", "|")}
+    formula, plain = ("C2", "s"), ("C4", "D")
+    known = {OURS: ("C1", "o"), KORNIA: ("C3", "^"), COPY: ("black", "|")}
+    known |= {READ: ("black", "_")}
     known |= {TORCHVISION: formula, FOCAL_CE: formula, BCE: plain, CE: plain}
     color, mark = known[name.removesuffix(COMPILED)]
     face, line = ("white", "--") if name.endswith(COMPILED) else (color, "-")
@@ -454,7 +457,7 @@ def plot(report: dict[str, Any], path: Path) -> None:
                 others.plot([low, high], [row, row], color=style["color"], lw=1.2)
                 others.plot(middle, row, **style)
             else:
-                line.append((record["shape"][0] * record["shape"][1], low, middle, high))
+                line.append((math.prod(record["shape"]), low, middle, high))
     for name, line in lines.items():
         if line:
             size, low, middle, high = zip(*line, strict=True)
@@ -516,6 +519,7 @@ def main() -> None:
     rounds = 1 if given.quick else max(given.rounds, 1)
     timer = CpuTimer if given.device == "cpu" else CudaTimer
     notes, records = set(), []
+    report |= {"quick": given.quick, "rounds": rounds}
     for case in chosen:
         if given.quick:
             record, found = measure(case.small(), timer(), given.gamma, rounds)
@@ -525,15 +529,16 @@ def main() -> None:
         if record:
             records.append(record)
             show(record)
+        report |= {"notes": sorted(notes), "cases": records}
+        if output:  # after each case: what is stopped has stored those before
+            output.parent.mkdir(parents=True, exist_ok=True)
+            output.write_text(json.dumps(report, indent=1) + "\n")
     print(
         *sorted(notes),
         "A smoke run: no figure counts" if given.quick else speed.summary(records),
         sep="\n",
     )
-    report |= {"quick": given.quick, "rounds": rounds, "notes": sorted(notes), "cases": records}
     if output:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        output.write_text(json.dumps(report, indent=1) + "\n")
         plot(report, output.with_suffix(".svg"))
 
 

@@ -3,7 +3,7 @@
 Each case is float32, on two threads, with the default allocator: forward and backward together, or
 forward alone where its name says so. The peers:
 
-- torchvision's formula, written out below from the same torch operations;
+- torchvision's formula, written out in peers.py from the same torch operations;
 - focal_lib as it is installed where there is no C compiler, and under torch.compile;
 - kornia's focal losses (requirements/peers.txt), left out with a note where they are not installed;
 - torch's cross entropies, which compute less: no modulating factor;
@@ -36,6 +36,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+sys.path.insert(0, str(Path(__file__).parents[1]))  # it runs without an installation, too
+
 RESULTS = Path(__file__).parent / "results" / "cpu.json"
 THREADS = 2
 ALPHA = 0.25  # in the sigmoid cases; the softmax cases have no class weights
@@ -49,12 +51,13 @@ class Case(NamedTuple):
     """What is computed, as its name says (library or loss, reduction), and what it must reach."""
 
     name: str
-    shape: tuple[int, int]
+    shape: tuple[int, ...]
     targets: dict[str, float | None]  # by peer, how many times faster; None: for information
     memory: float | None = None  # peak beyond the inputs, bytes an element
 
     def small(self) -> "Case":
-        return self._replace(shape=(min(self.shape[0], 20), min(self.shape[1], 100)))
+        largest = (20, 100, 8, 8)
+        return self._replace(shape=tuple(map(min, self.shape, largest)))
 
 
 CASES = [
@@ -84,22 +87,6 @@ CASES = [
 
 
 # --- What is compared -----------------------------------------------------------------------------
-
-
-def torchvision_formula(x: Any, y: Any, gamma: float, reduction: str) -> Any:
-    """torchvision.ops.sigmoid_focal_loss, so that its wheel is not needed.
-
-    The operations are the same, in the same order, and so is what a name keeps alive meanwhile.
-    """
-    from torch.nn.functional import binary_cross_entropy_with_logits
-
-    p = x.sigmoid()
-    ce = binary_cross_entropy_with_logits(x, y, reduction="none")
-    p_t = p * y + (1 - p) * (1 - y)
-    loss = ce * (1 - p_t) ** gamma
-    alpha_t = ALPHA * y + (1 - ALPHA) * (1 - y)
-    loss = alpha_t * loss
-    return loss.mean() if reduction == "mean" else loss
 
 
 def naive_sigmoid(x: Any, y: Any, gamma: float) -> tuple[Any, Any]:
@@ -163,7 +150,9 @@ def implementation(case: Case, name: str, gamma: float) -> Callable[[Any, Any], 
     import torch.nn.functional as F
 
     if name == TORCHVISION:
-        return lambda x, y: torchvision_formula(x, y, gamma, reduction)
+        from benchmarks import peers
+
+        return lambda x, y: peers.torchvision_sigmoid(x, y, **settings)
     if name in (BCE, CE):
         return F.cross_entropy if name == CE else F.binary_cross_entropy_with_logits
     if name == KORNIA:
@@ -172,11 +161,11 @@ def implementation(case: Case, name: str, gamma: float) -> Callable[[Any, Any], 
         if "sigmoid" in case.name:
             return lambda x, y: kornia.binary_focal_loss_with_logits(x, y, **settings)
         return lambda x, y: kornia.focal_loss(x, y, alpha=None, **settings)
-    import focal_lib._ways.cpu
+    import focal_lib._ways.compiled
     import focal_lib.torch
 
     if name == WITHOUT:
-        focal_lib._ways.cpu._kernels = None
+        focal_lib._ways.compiled.kernels = None
     call = getattr(focal_lib.torch, loss)
     if name == COMPILED:
         call = torch.compile(call)
@@ -455,7 +444,7 @@ def plot(report: dict[str, Any], path: Path) -> None:
     figure, axes = plt.subplots(
         len(panels), figsize=(8, 1.2 + 0.21 * sum(heights)), height_ratios=heights, squeeze=False
     )
-    plain, ours, target = "0.45", "#0072B2", "#D55E00"
+    plain, ours, target = "0.45", "C1", "C2"
     for axis, (unit, rows) in zip(axes[:, 0], panels.items(), strict=True):
         for row, c in ((i, c) for i, group in enumerate(rows.values()) for c in group):
             color = ours if c["target"] else plain

@@ -46,17 +46,12 @@ Results go to chapters/data/boosting.json after every table and repeat, so that 
 stopped goes on where it was; what was run under other settings is run again.
 """
 
-import argparse
 import hashlib
 import json
-import os
 import platform
 import sys
-import time
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from importlib.metadata import version
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +64,9 @@ from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score, balanced_accuracy_score, f1_score
 from sklearn.model_selection import StratifiedKFold
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from experiments.runs import Runs, go_on, rounded, write
 from focal_lib.boosting import SigmoidFocalObjective
 from focal_lib.estimation import sigmoid_posterior
 from focal_lib.numpy import (
@@ -338,8 +336,8 @@ def judge(
         cut = best_threshold(pooled, y, measure)
         measured[f"{measure}_half"] = score(truth, raw > 0)
         measured[measure] = score(truth, raw > cut)
-    values = [float(f"{measured[measure]:.4g}") for measure in MEASURES]
-    return {"values": values, "trees": k, "chosen": name}
+    values = [float(measured[measure]) for measure in MEASURES]
+    return {"values": rounded(values), "trees": k, "chosen": name}
 
 
 def run_main(name: str, repeat: int) -> dict[str, Any]:
@@ -439,13 +437,9 @@ def run_ablation(name: str, repeat: int) -> dict[str, Any]:
                         seen, new = scores[k][: len(train)], scores[k][len(train) :]
                         loss = sigmoid_focal_loss(seen, y[train], None, gamma).mean()
                         ap = average_precision_score(y[test], new)
-                        row = (float(loss), ap, float(abs(seen).max()))
-                        rows.append([float(f"{value:.4g}") for value in row])
+                        rows.append(rounded([float(loss), float(ap), float(abs(seen).max())]))
                     folds.setdefault(f"{gamma:g}, {treatment}, {start}", []).append(rows)
-    means = {
-        key: [[float(f"{v:.4g}") for v in row] for row in np.mean(rows, axis=0)]
-        for key, rows in folds.items()
-    }
+    means = {key: rounded(np.mean(rows, axis=0).tolist()) for key, rows in folds.items()}
     return {"part": "ablation", "table": name, "repeat": repeat, "methods": means}
 
 
@@ -512,7 +506,7 @@ def versions() -> dict[str, str]:
     }
 
 
-def stored(path: Path = RESULTS) -> list[dict[str, Any]]:
+def stored(path: Path = RESULTS) -> Runs:
     """What was finished before, under the same settings."""
     if not path.exists():
         return []
@@ -521,7 +515,7 @@ def stored(path: Path = RESULTS) -> list[dict[str, Any]]:
     return [result for result in results["runs"] if unit_of(result) in wanted]
 
 
-def store(runs: list[dict[str, Any]], path: Path = RESULTS) -> None:
+def store(runs: Runs, path: Path = RESULTS) -> None:
     order = {unit: number for number, unit in enumerate(units())}
     tables = {
         name: {
@@ -535,43 +529,20 @@ def store(runs: list[dict[str, Any]], path: Path = RESULTS) -> None:
         for name in chosen_tables()
         for table in [read_table(name)]
     }
-    results = {
+    facts = {
         "identity": {part: identity(part) for part in PARTS},
         "versions": versions(),
         "settings": {part: settings(part) for part in PARTS},
         "tables": tables,
-        "runs": sorted(runs, key=lambda result: order[unit_of(result)]),
     }
-    text = json.dumps(results, separators=(",", ":")).replace('{"part":"', '\n{"part":"')
-    partial = path.with_suffix(".partial")
-    partial.write_text(text + "\n", "utf-8")
-    os.replace(partial, path)
+    write(path, facts, sorted(runs, key=lambda result: order[unit_of(result)]))
 
 
-def _progress(done: int, total: int, since: float, new: int) -> str:
-    bar = "#" * (30 * done // total)
-    left = (time.monotonic() - since) / max(new, 1) * (total - done) / 60
-    return f"\r[{bar:<30}] {done}/{total} runs, {left:.0f} min left "
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--jobs", type=int, default=2, help="processes, each on one core")
-    jobs = parser.parse_args().jobs
-    RESULTS.parent.mkdir(exist_ok=True)
-    runs = stored()
+def missing(runs: Runs) -> list[tuple[str, str, int]]:
     done = {unit_of(result) for result in runs}
-    todo, total, before = [unit for unit in units() if unit not in done], len(units()), len(runs)
-    since = time.monotonic()
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-        for future in as_completed([pool.submit(run, *unit) for unit in todo]):
-            runs.append(future.result())
-            store(runs)
-            sys.stderr.write(_progress(len(runs), total, since, len(runs) - before))
-            sys.stderr.flush()
-    print(f"\nchapters/data/{RESULTS.name}: {len(runs)} runs")
-    return 0
+    return [unit for unit in units() if unit not in done]
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    finished = stored()
+    go_on(__doc__, run, missing(finished), finished, store)

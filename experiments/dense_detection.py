@@ -8,22 +8,20 @@ goes on where it was; what was run under other conditions is run again. The test
 scored once, at the end of each run; whatever is chosen, is chosen by the validation canvases.
 """
 
-import argparse
 import json
-import os
 import platform
 import sys
-import time
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, replace
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from experiments.runs import Runs, go_on, rounded, write
 from focal_notes import detection
 from focal_notes.detection import (
     CURVE,
@@ -136,7 +134,7 @@ def run(how: Settings, seed: int) -> dict[str, Any]:
         result["ledger"] = record["ledger"].tolist()
     if how in (CE, FOCAL):
         result["curves"] = _curves(model, seed)
-    return _rounded(result)
+    return rounded(result)
 
 
 def _curves(model: torch.nn.Module, seed: int) -> dict[str, dict[str, list[float]]]:
@@ -154,14 +152,6 @@ def _curves(model: torch.nn.Module, seed: int) -> dict[str, dict[str, list[float
     return curves
 
 
-def _rounded(value: Any) -> Any:
-    if isinstance(value, float):
-        return float(f"{value:.4g}")
-    if isinstance(value, dict):
-        return {key: _rounded(entry) for key, entry in value.items()}
-    return [_rounded(entry) for entry in value] if isinstance(value, list) else value
-
-
 def versions() -> dict[str, str]:
     import sklearn
 
@@ -173,7 +163,7 @@ def versions() -> dict[str, str]:
     }
 
 
-def stored(path: Path = RESULTS) -> list[dict[str, Any]]:
+def stored(path: Path = RESULTS) -> Runs:
     """The runs of this sweep that were finished before, under the same conditions."""
     if not path.exists():
         return []
@@ -183,9 +173,9 @@ def stored(path: Path = RESULTS) -> list[dict[str, Any]]:
     return [run for run in results["runs"] if same and (run["settings"], run["seed"]) in wanted]
 
 
-def store(runs: list[dict[str, Any]], path: Path = RESULTS) -> None:
+def store(runs: Runs, path: Path = RESULTS) -> None:
     order = {how.key: number for number, how in enumerate(grid())}
-    results = {
+    facts = {
         "identity": identity(),
         "conditions": conditions(),
         "versions": versions(),
@@ -193,46 +183,19 @@ def store(runs: list[dict[str, Any]], path: Path = RESULTS) -> None:
         "fixed": FIXED,
         "checkpoints": [*CHECKPOINTS, CE.steps],
         "recorded_steps": recorded_steps(CE.steps),
-        "curve_fractions": _rounded(CURVE.tolist()),
+        "curve_fractions": rounded(CURVE.tolist()),
         "groups": {name: [how.key for how in members] for name, members in groups().items()},
         "settings": {how.key: asdict(how) for how in grid()},
-        "runs": sorted(runs, key=lambda run: (order[run["settings"]], run["seed"])),
     }
-    text = json.dumps(results, separators=(",", ":")).replace('{"settings":"', '\n{"settings":"')
-    partial = path.with_suffix(".partial")
-    partial.write_text(text + "\n", "utf-8")
-    os.replace(partial, path)
+    write(path, facts, sorted(runs, key=lambda run: (order[run["settings"]], run["seed"])))
 
 
-def missing(runs: list[dict[str, Any]]) -> Iterator[tuple[Settings, int]]:
+def missing(runs: Runs) -> Iterator[tuple[Settings, int]]:
     """What is still to be run, seed by seed."""
     done = {(run["settings"], run["seed"]) for run in runs}
     return ((how, s) for s in SEEDS for how in grid() if (how.key, s) not in done)
 
 
-def _progress(done: int, total: int, since: float, new: int) -> str:
-    bar = "#" * (30 * done // total)
-    left = (time.monotonic() - since) / max(new, 1) * (total - done) / 60
-    return f"\r[{bar:<30}] {done}/{total} runs, {left:.0f} min left "
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--jobs", type=int, default=2, help="processes, each on one core")
-    jobs = parser.parse_args().jobs
-    RESULTS.parent.mkdir(exist_ok=True)
-    runs = stored()
-    todo, total = list(missing(runs)), len(grid()) * len(SEEDS)
-    since, before = time.monotonic(), len(runs)
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-        for future in as_completed([pool.submit(run, how, seed) for how, seed in todo]):
-            runs.append(future.result())
-            store(runs)
-            sys.stderr.write(_progress(len(runs), total, since, len(runs) - before))
-            sys.stderr.flush()
-    print(f"\nchapters/data/{RESULTS.name}: {len(runs)} runs")
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    finished = stored()
+    go_on(__doc__, run, list(missing(finished)), finished, store)

@@ -96,6 +96,12 @@ def broadcasts(shape: Sequence[int], to: Sequence[int]) -> bool:
     return missing >= 0 and all(a in (1, b) for a, b in zip(shape, to[missing:], strict=True))
 
 
+def broadcast_together(name: str, shape: Sequence[int], other: Sequence[int]) -> None:
+    if any(a != b and 1 not in (a, b) for a, b in zip(shape[::-1], other[::-1], strict=False)):
+        takes = f"a shape that broadcasts with {tuple(other)}"
+        raise ValueError(f"{name}: takes {takes}, got {tuple(shape)}")
+
+
 def has_probabilities(
     shape: Sequence[int], target_shape: Sequence[int], floating: bool, ignored: int
 ) -> bool:

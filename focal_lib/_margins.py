@@ -32,7 +32,7 @@ class Margin(NamedTuple):
     drop: Any = 1.0
 
 
-def focal(xp: Any, order: int, margin: Margin, gamma: Any, weight: Any = 1.0) -> Any:
+def focal(xp: Any, order: int, margin: Margin, gamma: Any, weight: Any = None) -> Any:
     """The weight times the loss f(z) = q^gamma u, or its first, second or third derivative.
 
     f' = -q^gamma (q + gamma p u) and f'' = p q^gamma ((1 + 2 gamma) q - gamma (q - gamma p) u);
@@ -41,12 +41,14 @@ def focal(xp: Any, order: int, margin: Margin, gamma: Any, weight: Any = 1.0) ->
     """
     p, q, u, root, drop = margin
     if order == 0:
-        return root * _zero_where(xp, weight == 0, weight * u) * root
+        weighted = u if weight is None else _zero_where(xp, weight == 0, weight * u)
+        return root * weighted * root
     some_u = xp.clip(u, None, 4000.0)  # where it is more, p is 0
     pull = gamma * p
     if order == 1:
-        value = root * (-weight * (q + pull * some_u)) * root
-        return _zero_where(xp, root == 0, value)
+        slope = -(q + pull * some_u)
+        slope = slope if weight is None else weight * slope
+        return _zero_where(xp, root == 0, root * slope * root)
     # Where p is below the normal numbers it has lost digits, so there it is near times far.
     least = -np.log(float(xp.finfo(p.dtype).tiny))
     is_far, near, far = u > least, p, 1.0
@@ -58,17 +60,18 @@ def focal(xp: Any, order: int, margin: Margin, gamma: Any, weight: Any = 1.0) ->
     if order == 3:
         rest = bend * change - (near + 2 * bend) * p + (p + pull) * bend * some_u * drop
         bracket = change * bracket + q * rest
-    return _zero_where(xp, root == 0, root * (weight * bracket) * far * root)
+    bracket = bracket if weight is None else weight * bracket
+    return _zero_where(xp, root == 0, root * bracket * far * root)
 
 
 def of_logit(
-    xp: Any, z: Any, gamma: float, is_weighted: bool = False, is_single: bool = False
+    xp: Any, z: Any, gamma: Any, is_weighted: bool = False, is_single: bool = False
 ) -> Margin:
     """Of two classes, whose margin is the logit of the one. is_single: see of_rows."""
     lift = _LIFT[z.dtype.itemsize]
     below, beyond = z < -lift, z > lift if is_weighted else False
     is_below, is_lifted = _occurs(xp, below), is_weighted and _occurs(xp, beyond)
-    drop = xp.where(beyond, float(np.exp(-lift)), 1.0) if is_lifted else 1.0
+    drop = xp.where(beyond, float(np.exp(-lift)), xp.ones_like(z)) if is_lifted else 1.0
     x = xp.where(beyond, z - lift, z) if is_lifted else z
     odds = xp.exp(-(xp.clip(x, -lift, None) if is_below else x))
     total = 1 + (drop * odds if is_lifted else odds)
@@ -118,10 +121,9 @@ def of_rows(xp: Any, x: Any, is_single: bool = False) -> Rows:
     float32, has the digits to do without. The largest is 0 below itself, also at +inf; any other
     inf - inf is NaN, since there is no limit.
     """
-    take: Callable[..., Any] = np.take_along_axis if xp is np else xp.take_along_dim
     on_device = {} if xp is np else {"device": x.device}
     index = x.argmax(axis=-1, keepdims=True)
-    is_largest, largest = xp.arange(x.shape[-1], **on_device) == index, take(x, index, -1)
+    is_largest, largest = xp.arange(x.shape[-1], **on_device) == index, _take(xp, x, index)
     shift, is_infinite = x - largest, xp.isinf(largest)
     if _occurs(xp, is_infinite):
         shift = xp.where(is_largest & is_infinite, 0.0, shift)
@@ -135,7 +137,7 @@ def of_rows(xp: Any, x: Any, is_single: bool = False) -> Rows:
 
 
 def of_classes(
-    xp: Any, rows: Rows, index: Any, gamma: float, is_weighted: bool = False
+    xp: Any, rows: Rows, index: Any, gamma: Any, is_weighted: bool = False
 ) -> tuple[Margin, Any, Any]:
     """The margins of some classes of each row, and (a, b) with which r_j = (a half_j)^2 / b is the
     softmax over the other classes. The index is that of the classes; None is all of them.
@@ -143,10 +145,7 @@ def of_classes(
     The others of the largest are added up, not subtracted from the total: q keeps its digits.
     """
     _, is_largest, shift, shift_left, power, is_single = rows
-    take: Callable[..., Any] = np.take_along_axis if xp is np else xp.take_along_dim
-    own, is_top, below = (
-        v if index is None else take(v, index, -1) for v in (power, is_largest, shift)
-    )
+    own, is_top, below = (_take(xp, v, index) for v in (power, is_largest, shift))
     rest = xp.sum(power * ~is_largest, axis=-1, keepdims=True)
     others = xp.where(is_top, rest, 1 + (rest - own))
     total = own + others
@@ -159,12 +158,13 @@ def of_classes(
         lifted = xp.where(is_largest, 0.0, xp.clip(rows.half * up, None, 1.0) ** 2)
         lifted = xp.sum(lifted, axis=-1, keepdims=True)
         others, q, u = (xp.where(beyond, lifted, v) for v in (others, q, u))
-        drop, scale = xp.where(beyond, float(np.exp(-lift)), 1.0), xp.where(beyond, up, 1.0)
+        one = xp.ones_like(rest)
+        drop, scale = xp.where(beyond, float(np.exp(-lift)), one), xp.where(beyond, up, one)
 
     def minus_log_q() -> tuple[Any, ...]:
         """log(total / others), with the digits that a large gamma needs."""
         each, each_left = _exp_parts(xp, shift, shift_left)
-        own, own_left = (v if index is None else take(v, index, -1) for v in (each, each_left))
+        own, own_left = (_take(xp, v, index) for v in (each, each_left))
         each, each_left = (xp.where(is_largest, 0.0, v) for v in (each, each_left))
         rest, left = _sum_parts(xp, each, each_left)
         less, less_left = _two_sum(rest, -own)
@@ -196,22 +196,34 @@ def _zero_where(xp: Any, is_zero: Any, value: Any) -> Any:
 
 def _lifted(xp: Any, root: Any, beyond: Any, lift: float, gamma: float) -> Any:
     """The root of q / e^lift, times that of e^lift and of the drop of u."""
-    top = round(min(gamma, 1e3) * 2**20) / 2**20  # lift / 2 times this is exact
-    factor = np.exp([-lift / 2, -lift / 2 * top, -lift / 2 * (min(gamma, 1e3) - top)]).prod()
-    return xp.where(beyond, root * float(factor), root)
+    top, low = _split(xp, gamma, root)  # lift / 2 times the top is exact
+    one = xp.ones_like(root) * (-lift / 2)
+    factor = xp.exp(one) * xp.exp(one * top) * xp.exp(xp.clip(one * low, -1.0, 1.0))
+    return xp.where(beyond, root * factor, root)
+
+
+def _take(xp: Any, v: Any, index: Any) -> Any:
+    """The entries of this index on the last axis, or all."""
+    if index is None:
+        return v
+    return np.take_along_axis(v, index, -1) if xp is np else v.gather(-1, index)
 
 
 # --- q^(gamma/2) ----------------------------------------------------------------------------------
 
 
 def _root(
-    xp: Any, q: Any, gamma: float, minus_log_q: Callable[[], tuple[Any, ...]], is_single: bool
+    xp: Any, q: Any, gamma: Any, minus_log_q: Callable[[], tuple[Any, ...]], is_single: bool
 ) -> Any:
-    if gamma <= 4 and (2 * gamma) % 1 == 0:
-        whole, quarters = divmod(int(2 * gamma), 4)
-        root = xp.sqrt(q) if quarters else q
-        factors = [q] * whole + [root] * (quarters // 2) + [xp.sqrt(root)] * (quarters % 2)
-        return reduce(mul, factors) if factors else 1 + 0 * q
+    if not isinstance(gamma, float | int):  # an array, which is not to be looked at
+        return _decay(xp, gamma / 2, *minus_log_q())
+    is_compiled = xp is not np and xp.compiler.is_compiling()
+    for twice in () if is_compiled else range(9):  # a compiler would compile each anew
+        if 2 * gamma == twice:
+            root = xp.sqrt(q) if twice % 4 else q
+            factors = [q] * (twice // 4) + [root] * (twice % 4 // 2)
+            factors += [xp.sqrt(root)] * (twice % 2)
+            return reduce(mul, factors) if factors else 1 + 0 * q
     if gamma <= (1e6 if is_single else 5):  # so many ulp of a double are few of a float32
         return _power(xp, q, gamma / 2)
     return _decay(xp, gamma / 2, *minus_log_q())
@@ -221,7 +233,8 @@ def _power(xp: Any, q: Any, half: float) -> Any:
     """q^half, for q <= 1: a relative error of q is multiplied by half."""
     if xp is np:
         return q**half
-    n = xp.round(xp.log2(xp.clip(q, float(xp.finfo(q.dtype).tiny), None)))
+    q = xp.clip(q, float(xp.finfo(q.dtype).tiny), None)
+    n = xp.round(xp.log2(q))
     top, low = _split(xp, half, q)
     whole = xp.round(top * n)
     m = q * xp.exp2(-n)
@@ -229,7 +242,7 @@ def _power(xp: Any, q: Any, half: float) -> Any:
     return xp.exp2(whole) * xp.exp(fraction + half * xp.log(m))
 
 
-def _decay(xp: Any, half: float, far: Any, far_left: Any, near: Any, near_left: Any) -> Any:
+def _decay(xp: Any, half: Any, far: Any, far_left: Any, near: Any, near_left: Any) -> Any:
     """e^(-half v), for v = far + near, each in two parts.
 
     An error of the exponent is a relative error of the result, so it is made in two parts.
@@ -281,9 +294,9 @@ def _leading(v: Any) -> Any:
     return shifted - (shifted - v)
 
 
-def _split(xp: Any, number: float, like: Any) -> tuple[Any, Any]:
+def _split(xp: Any, number: Any, like: Any) -> tuple[Any, Any]:
     """A number as its leading half of the digits of such arrays, and the rest."""
-    number = min(number, 1e300)
+    number = min(number, 1e300) if isinstance(number, float | int) else xp.clip(number, None, 1e300)
     if like.dtype.itemsize == 8:  # as an array: of a number a compiler would undo what follows
         number = number + xp.zeros((), dtype=xp.float64)
     shifted = number * (2.0**27 + 1 if like.dtype.itemsize == 8 else 2.0**41 + 1)

@@ -18,33 +18,21 @@ that of torch.nn.functional.cross_entropy. Where they differ from those on purpo
 error for bad input and a true value for a rounded one, is a table in the book's Library reference.
 """
 
-import math
-import os
-from collections.abc import Callable
-from importlib import import_module, util
-from typing import Any
-
 import torch
 from torch import Tensor
-from torch._subclasses.fake_tensor import FakeTensor
-from torch.autograd import forward_ad
+from torch.overrides import handle_torch_function, has_torch_function_variadic
 
-from focal_lib import _checks
-from focal_lib._ways import composed as _composed
-from focal_lib._ways import cpu as _cpu
+from focal_lib import _checks, _tensors, _ways
+from focal_lib._ways.settings import Settings
 
 
-def _triton_kernels() -> Any:
-    """The kernels, if this torch has CUDA (or Triton interprets) and there is a Triton for them."""
-    interpreted = os.environ.get("TRITON_INTERPRET") == "1"
-    if not (torch.version.cuda or interpreted) or util.find_spec("triton") is None:
-        return None
-    version = tuple(int(part) for part in import_module("triton").__version__.split(".")[:2])
-    return import_module("focal_lib._ways.triton") if version >= (3, 6) else None
+def kernels() -> dict[str, str]:
+    """Which kernels compute the losses: of "cpu" and "triton", "active" or why they are not.
 
+    Without them the losses are the same, and slower.
+    """
+    return _ways.active()
 
-_triton = _triton_kernels()
-_TRITON_DEVICE = "cuda"
 
 # --- The definitions, in p_t ----------------------------------------------------------------------
 
@@ -54,10 +42,11 @@ def target_probability(p: Tensor, y: Tensor) -> Tensor:
 
     As `focal_lib.numpy.target_probability`, on tensors that broadcast.
     """
-    _check_floating("p", p)
-    _check_values("p", p, 1)
-    _check_labels(y)
-    return torch.where(y == 1, p, 1 - p)
+    _tensors.check_floating("p", p)
+    y = _tensors.check_labels(y)
+    _checks.broadcast_together("y", y.shape, p.shape)
+    p = _tensors.in_range("p", p)
+    return torch.where(y == 1, p, torch.where(y == 0, 1 - p, torch.nan))
 
 
 def target_weight(alpha: float | None, y: Tensor) -> Tensor:
@@ -66,8 +55,8 @@ def target_weight(alpha: float | None, y: Tensor) -> Tensor:
     As `focal_lib.numpy.target_weight`; the result has torch's default dtype.
     """
     positive, negative = _checks.class_weights(alpha)
-    _check_labels(y)
-    return torch.where(y == 1, positive, negative)
+    y = _tensors.check_labels(y)
+    return torch.where(y == 1, positive, torch.where(y == 0, negative, torch.nan))
 
 
 def cross_entropy(p_t: Tensor) -> Tensor:
@@ -82,9 +71,9 @@ def balanced_cross_entropy(p_t: Tensor, alpha_t: Tensor | float) -> Tensor:
 
 def modulating_factor(p_t: Tensor, gamma: float) -> Tensor:
     """The modulating factor: (1 - p_t)^gamma, 0^0 = 1. As `focal_lib.numpy.modulating_factor`."""
-    _check_floating("p_t", p_t)
-    _check_values("p_t", p_t, 1)
-    return ((1 - _composed.wide(p_t)) ** _checks.nonnegative("gamma", gamma)).to(p_t.dtype)
+    _tensors.check_floating("p_t", p_t)
+    exponent, probability = _checks.nonnegative("gamma", gamma), _tensors.in_range("p_t", p_t)
+    return ((1 - _widened(probability)) ** exponent).to(p_t.dtype)
 
 
 def focal_loss(p_t: Tensor, gamma: float, alpha_t: Tensor | float = 1.0) -> Tensor:
@@ -93,17 +82,21 @@ def focal_loss(p_t: Tensor, gamma: float, alpha_t: Tensor | float = 1.0) -> Tens
     For the text and for tests. To train, use the losses of logits: a p_t that was rounded to 1 has
     lost its 1 - p_t, and the derivative at p_t = 1 is NaN for 0 < gamma < 1.
     """
-    _check_floating("p_t", p_t)
-    _check_values("p_t", p_t, 1)
+    _tensors.check_floating("p_t", p_t)
     exponent = _checks.nonnegative("gamma", gamma)
-    probability = _composed.wide(p_t)
+    probability = _widened(_tensors.in_range("p_t", p_t))
     if isinstance(alpha_t, Tensor):
-        _check_values("alpha_t", alpha_t)
-        weight = alpha_t.to(probability.dtype)
+        _tensors.check_real("alpha_t", alpha_t)
+        _checks.broadcast_together("alpha_t", alpha_t.shape, p_t.shape)
+        weight = _tensors.in_range("alpha_t", alpha_t, torch.inf).to(probability.dtype)
     else:
         weight = probability.new_full((), _checks.nonnegative("alpha_t", alpha_t))
     loss = (1 - probability) ** exponent * (0 - torch.log(probability))  # 0 -: no negative zero
-    return _composed.times(weight, loss).to(p_t.dtype)
+    return _ways.composed.times(weight, loss).to(p_t.dtype)
+
+
+def _widened(x: Tensor) -> Tensor:
+    return x.float() if x.dtype in _tensors.HALF else x
 
 
 # --- Two classes, in logits -----------------------------------------------------------------------
@@ -115,6 +108,10 @@ def sigmoid_focal_loss(
     alpha: float | None = 0.25,
     gamma: float = 2.0,
     reduction: str = "none",
+    *,
+    weight: Tensor | None = None,
+    pos_weight: Tensor | None = None,
+    ignore_index: int | None = None,
 ) -> Tensor:
     """Focal loss of two classes, from logits: torchvision.ops.sigmoid_focal_loss, exact.
 
@@ -142,39 +139,36 @@ def sigmoid_focal_loss(
     >>> print(torch.autograd.grad(loss, x)[0])
     tensor(-1.4036e-13)
     """
-    _check_floating("inputs", inputs)
-    _check_tensor("targets", targets)
-    if targets.shape != inputs.shape:
-        raise ValueError(
-            f"targets: takes the shape of inputs, {tuple(inputs.shape)}, got {tuple(targets.shape)}"
+    if not isinstance(inputs, Tensor) and has_torch_function_variadic(inputs, targets):
+        given = {"weight": weight, "pos_weight": pos_weight, "ignore_index": ignore_index}
+        arguments = (inputs, targets, alpha, gamma, reduction)
+        traced: Tensor = handle_torch_function(
+            sigmoid_focal_loss, (inputs, targets), *arguments, **given
         )
-    _check_device("targets", targets, inputs)
-    weights, exponent = _checks.class_weights(alpha), _checks.nonnegative("gamma", gamma)
-    _checks.reduction(reduction)
-
-    def composed(inputs: Tensor, targets: Tensor) -> Tensor:
-        _check_values("targets", targets, 1)
-        return _composed.sigmoid_loss(inputs, targets, weights, exponent, reduction, dtype)
-
-    def made(inputs: Tensor, targets: Tensor, grad: bool) -> list[Tensor] | None:
-        return _cpu.sigmoid(inputs, targets, weights, exponent, reduction, grad)
-
-    def launched(inputs: Tensor, targets: Tensor) -> list[Tensor]:
-        return [_triton.sigmoid_forward(inputs, targets, *options, dtype)]
-
-    def launched_back(grad: Tensor, inputs: Tensor, targets: Tensor) -> Tensor:
-        gradient: Tensor = _triton.sigmoid_backward(grad, inputs, targets, *options)
-        return gradient
-
-    way, dtype = _way(inputs, targets), _result_dtype(inputs)
-    options = (*weights, exponent, reduction)
-    if way == "operator":
-        gamma_there = _number(exponent, inputs)
-        loss: Tensor = _triton.sigmoid(inputs, targets, *weights, gamma_there, reduction, dtype)
-        return loss
-    if way == "triton":
-        return _launched(launched, launched_back, composed, inputs, targets)
-    return _loss(made if way == "cpu" else None, composed, dtype, inputs, targets)
+        return traced
+    _tensors.check_floating("inputs", inputs)
+    _tensors.check_real("targets", targets)
+    if targets.shape != inputs.shape:
+        shape = tuple(inputs.shape)
+        raise ValueError(f"targets: takes the shape of inputs, {shape}, got {tuple(targets.shape)}")
+    _tensors.check_device("targets", targets, inputs)
+    for name, factors in (("weight", weight), ("pos_weight", pos_weight)):
+        if factors is not None:
+            _tensors.check_factors(name, factors, inputs)
+    positive, negative = _checks.class_weights(alpha, pos_weight is not None)
+    settings = Settings(
+        _checks.nonnegative("gamma", gamma),
+        _checks.reduction(reduction),
+        _tensors.result_dtype(inputs),
+        weight,
+        _checks.ignored_label(ignore_index),
+        positive,
+        negative,
+        pos_weight,
+    )
+    way = _ways.way(inputs, targets, weight, pos_weight)
+    loss: Tensor = way.sigmoid_focal(inputs, targets, settings)
+    return loss
 
 
 # --- Many classes, in logits ----------------------------------------------------------------------
@@ -214,95 +208,91 @@ def softmax_focal_loss(
     >>> print(softmax_focal_loss(x, torch.tensor(0)))
     tensor(7.0052e-26)
     """
-    _check_floating("input", input)
-    _check_tensor("target", target)
+    if not isinstance(input, Tensor) and has_torch_function_variadic(input, target):
+        given = {"gamma": gamma, "ignore_index": ignore_index, "reduction": reduction}
+        given["label_smoothing"] = label_smoothing
+        traced: Tensor = handle_torch_function(
+            softmax_focal_loss, (input, target), input, target, weight, **given
+        )
+        return traced
+    _tensors.check_floating("input", input)
+    _tensors.check_real("target", target)
     axis = _checks.class_axis(input.shape)
-    classes = input.shape[axis]
-    exponent = _checks.nonnegative("gamma", gamma)
     ignored = _checks.ignore_index(ignore_index)
-    _checks.reduction(reduction)
-    smoothing = _checks.fraction("label_smoothing", label_smoothing)
-    _check_device("target", target, input)
+    settings = Settings(
+        _checks.nonnegative("gamma", gamma),
+        _checks.reduction(reduction),
+        _tensors.result_dtype(input),
+        weight,
+        ignored,
+        smoothing=_checks.fraction("label_smoothing", label_smoothing),
+    )
+    _tensors.check_device("target", target, input)
     if weight is not None:
-        _check_class_weights(weight, classes)
-        _check_device("weight", weight, input)
-    soft = _checks.has_probabilities(input.shape, target.shape, target.is_floating_point(), ignored)
-    way = "composed" if classes == 1 else _way(input, target, weight)
-    indices: tuple[Tensor | None, Tensor | None] | None = None
-    if soft:
-        _check_values("target", target, 1)
-        indices = None, None
-    elif target.dtype == torch.bool:
+        _tensors.check_class_weights(weight, input.shape[axis])
+        _tensors.check_device("weight", weight, input)
+    is_floating = target.is_floating_point()
+    _checks.has_probabilities(input.shape, target.shape, is_floating, ignored)
+    if target.dtype == torch.bool:
         raise TypeError("target: takes integers or floats, got torch.bool")
-    elif way not in ("triton", "operator"):  # where the kernels do this
-        indices = _indices(target, classes, ignored)
-
-    def composed(input: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
-        index, kept = indices or _indices(target, classes, ignored)
-        items = (index, kept, target, weight)
-        options = (exponent, smoothing, reduction, dtype)
-        return _composed.softmax_loss(input, *items, *options)
-
-    def made(
-        input: Tensor, target: Tensor, weight: Tensor | None, grad: bool
-    ) -> list[Tensor] | None:
-        index, kept = indices or _indices(target, classes, ignored)
-        y, divisor = (target, target.numel() / classes) if soft else (None, 1.0)
-        if index is not None and reduction == "mean":
-            divisor = float(_composed.total_weight(index, kept, weight))
-        if divisor == 0:
-            return None
-        options = (weight, exponent, smoothing, reduction, divisor, grad)
-        return _cpu.softmax(input, index, kept, y, *options)
-
-    def launched(input: Tensor, target: Tensor, weight: Tensor | None) -> list[Tensor]:
-        return list(_triton.softmax_forward(input, target, weight, *options, dtype, save))
-
-    def launched_back(
-        grad: Tensor, input: Tensor, target: Tensor, weight: Tensor | None, *kept: Tensor
-    ) -> Tensor:
-        gradient: Tensor = _triton.softmax_backward(grad, input, target, weight, *kept, *options)
-        return gradient
-
-    options = (exponent, ignored, smoothing, reduction)
-    dtype, save = _result_dtype(input), _wants_gradient(input)
-    if way == "operator":
-        save = torch.is_grad_enabled()  # also of a logit that a transform has wrapped
-        gamma_there = _number(exponent, input)
-        loss: Tensor = _triton.softmax(
-            input, target, weight, gamma_there, *options[1:], dtype, save
-        )[0]
-        return loss
-    if way == "triton":
-        return _launched(launched, launched_back, composed, input, target, weight)
-    return _loss(made if way == "cpu" else None, composed, dtype, input, target, weight)
+    loss: Tensor = _ways.way(input, target, weight).softmax_focal(input, target, settings)
+    return loss
 
 
-class SigmoidFocalLoss(torch.nn.Module):
-    """`sigmoid_focal_loss` as a module; the settings are that function's, with its defaults."""
+class SigmoidFocalLoss(torch.nn.BCEWithLogitsLoss):
+    """`sigmoid_focal_loss` as a module; the settings are that function's, with its defaults.
 
-    def __init__(
-        self, alpha: float | None = 0.25, gamma: float = 2.0, reduction: str = "none"
-    ) -> None:
-        super().__init__()
-        self.alpha = _checks.alpha(alpha)
-        self.gamma = _checks.nonnegative("gamma", gamma)
-        self.reduction = _checks.reduction(reduction)
-
-    def forward(self, inputs: Tensor, targets: Tensor) -> Tensor:
-        return sigmoid_focal_loss(inputs, targets, self.alpha, self.gamma, self.reduction)
-
-    def extra_repr(self) -> str:
-        return f"alpha={self.alpha}, gamma={self.gamma}, reduction={self.reduction!r}"
-
-
-class SoftmaxFocalLoss(torch.nn.Module):
-    """`softmax_focal_loss` as a module; the settings are that function's, with its defaults.
-
-    ``weight`` is a buffer: it moves with the module and is saved with it.
+    ``weight`` and ``pos_weight`` are buffers: they move with the module and are saved with it. A
+    BCEWithLogitsLoss it is for what looks at that, as skorch does to make probabilities of logits.
     """
 
-    weight: Tensor | None
+    def __init__(
+        self,
+        alpha: float | None = 0.25,
+        gamma: float = 2.0,
+        reduction: str = "none",
+        *,
+        weight: Tensor | None = None,
+        pos_weight: Tensor | None = None,
+        ignore_index: int | None = None,
+    ) -> None:
+        for name, factors in (("weight", weight), ("pos_weight", pos_weight)):
+            if factors is not None:
+                _tensors.check_floating(name, factors)
+                _tensors.in_range(name, factors, torch.inf)
+        _checks.class_weights(alpha, pos_weight is not None)
+        super().__init__(weight, reduction=_checks.reduction(reduction), pos_weight=pos_weight)
+        self.alpha = _checks.alpha(alpha)
+        self.gamma = _checks.nonnegative("gamma", gamma)
+        self.ignore_index = _checks.ignored_label(ignore_index)
+
+    @torch.jit.ignore  # type: ignore[untyped-decorator]
+    def forward(self, inputs: Tensor, targets: Tensor) -> Tensor:
+        return sigmoid_focal_loss(
+            inputs,
+            targets,
+            self.alpha,
+            self.gamma,
+            self.reduction,
+            weight=self.weight,
+            pos_weight=self.pos_weight,
+            ignore_index=self.ignore_index,
+        )
+
+    def extra_repr(self) -> str:
+        return (
+            f"alpha={self.alpha}, gamma={self.gamma}, reduction={self.reduction!r}, "
+            f"weight={_shape_of(self.weight)}, pos_weight={_shape_of(self.pos_weight)}, "
+            f"ignore_index={self.ignore_index}"
+        )
+
+
+class SoftmaxFocalLoss(torch.nn.CrossEntropyLoss):
+    """`softmax_focal_loss` as a module; the settings are that function's, with its defaults.
+
+    ``weight`` is a buffer: it moves with the module and is saved with it. A CrossEntropyLoss it is
+    for what looks at that, as skorch does to make probabilities of logits.
+    """
 
     def __init__(
         self,
@@ -313,15 +303,17 @@ class SoftmaxFocalLoss(torch.nn.Module):
         reduction: str = "mean",
         label_smoothing: float = 0.0,
     ) -> None:
-        super().__init__()
         if weight is not None:
-            _check_class_weights(weight)
-        self.register_buffer("weight", weight)
+            _tensors.check_class_weights(weight)
+        super().__init__(
+            weight,
+            ignore_index=_checks.ignore_index(ignore_index),
+            reduction=_checks.reduction(reduction),
+            label_smoothing=_checks.fraction("label_smoothing", label_smoothing),
+        )
         self.gamma = _checks.nonnegative("gamma", gamma)
-        self.ignore_index = _checks.ignore_index(ignore_index)
-        self.reduction = _checks.reduction(reduction)
-        self.label_smoothing = _checks.fraction("label_smoothing", label_smoothing)
 
+    @torch.jit.ignore  # type: ignore[untyped-decorator]
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
         return softmax_focal_loss(
             input,
@@ -334,251 +326,12 @@ class SoftmaxFocalLoss(torch.nn.Module):
         )
 
     def extra_repr(self) -> str:
-        weight = "None" if self.weight is None else f"<{len(self.weight)} classes>"
         return (
-            f"weight={weight}, gamma={self.gamma}, ignore_index={self.ignore_index}, "
-            f"reduction={self.reduction!r}, label_smoothing={self.label_smoothing}"
+            f"weight={_shape_of(self.weight)}, gamma={self.gamma}, "
+            f"ignore_index={self.ignore_index}, reduction={self.reduction!r}, "
+            f"label_smoothing={self.label_smoothing}"
         )
 
 
-# --- One loss from several ways to compute it -----------------------------------------------------
-
-
-def _way(x: Tensor, *others: Tensor | None) -> str:
-    """Who computes the loss: `_cpu`; `_triton`, launched at once or as an operator; `_composed`."""
-    tensors = [x, *[t for t in others if t is not None]]
-    on_triton = _triton is not None and x.device.type == _TRITON_DEVICE
-    if not (x.is_cpu or on_triton) or any([_wants_gradient(t) for t in tensors[1:]]):
-        return "composed"  # which has the other gradients
-    if torch.compiler.is_compiling():
-        transformed = torch._C._functorch.get_dynamic_layer_stack_depth() > 0
-        return "operator" if on_triton and not transformed else "composed"
-    if forward_ad._current_level >= 0 and any(_is_dual(t) for t in tensors):
-        return "composed"
-    if all([_is_plain(t) for t in tensors]) and not torch._C._len_torch_dispatch_stack():
-        return "triton" if on_triton else "cpu" if x.numel() else "composed"
-    if on_triton and all(_is_plain(t, FakeTensor) for t in tensors):
-        return "operator"
-    return "composed"
-
-
-def _is_dual(x: Tensor) -> bool:
-    return forward_ad.unpack_dual(x)[1] is not None  # type: ignore[no-untyped-call]
-
-
-def _wants_gradient(x: Tensor) -> bool:
-    return x.requires_grad and torch.is_grad_enabled()
-
-
-def _loss(
-    made: Callable[..., list[Tensor] | None] | None,
-    composed: Callable[..., Tensor],
-    dtype: torch.dtype,
-    x: Tensor,
-    *others: Tensor | None,
-) -> Tensor:
-    """The loss as it is made together with its gradient, if that serves; else the composed one."""
-    grad = _wants_gradient(x)
-    # The gradient of a half type is made when it is known what it is multiplied by: it is rounded.
-    result = None if made is None else made(x, *others, grad and x.dtype not in _HALF)
-    if result is None:
-        return composed(x, *others)
-    if result[0].dtype != x.dtype:
-        result[0] = result[0].to(dtype)
-    if not grad:
-        return result[0]
-    loss: Tensor = _WithGradient.apply(result, made, composed, x, *others)  # type: ignore[no-untyped-call]
-    return loss
-
-
-class _WithGradient(torch.autograd.Function):
-    """A loss that was made together with its gradient by the logits."""
-
-    @staticmethod
-    def forward(ctx: Any, result: list[Tensor], *arguments: Any) -> Tensor:
-        loss, ctx.gradient = result if len(result) == 2 else (result[0], None)
-        ctx.made, ctx.composed, *tensors = arguments
-        ctx.save_for_backward(*tensors)
-        return loss
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
-        # The gradient is given away, as a copy of it would double the memory, and made again where
-        # it is asked for again. Its own derivative, and what is not finite or not one tensor that
-        # comes back, need the composed form.
-        gradient, ctx.gradient = ctx.gradient, None
-        x, *others = ctx.saved_tensors
-        total = grad.sum() if grad.ndim else grad
-        if torch.is_grad_enabled() or not _can_look(grad) or not math.isfinite(total.item()):
-            gradient = None
-        elif gradient is None:
-            made = ctx.made(x, *others, True)
-            gradient = None if made is None else made[1]
-        if gradient is None:
-            gradient = _composed_gradient(ctx.composed, grad, x, *others)
-        elif grad.ndim > 0:
-            gradient.mul_(grad if grad.shape == gradient.shape else grad.unsqueeze(1))
-        elif grad.item() != 1:
-            gradient.mul_(grad)
-        return None, None, None, gradient.to(x.dtype), *[None] * len(others)
-
-
-def _launched(
-    forward: Callable[..., list[Tensor]],
-    backward: Callable[..., Tensor],
-    composed: Callable[..., Tensor],
-    x: Tensor,
-    *others: Tensor | None,
-) -> Tensor:
-    """The loss as one launch of kernels makes it, and another its gradient."""
-    if not _wants_gradient(x):
-        return forward(x, *others)[0]
-    loss: Tensor = _WithBackward.apply(forward, backward, composed, x, *others)  # type: ignore[no-untyped-call]
-    return loss
-
-
-class _WithBackward(torch.autograd.Function):
-    """A loss, the gradient of which is made when it is known what it is multiplied by."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, forward: Any, backward: Any, composed: Any, x: Tensor, *others: Any
-    ) -> Tensor:
-        loss, *kept = forward(x, *others)
-        ctx.backward, ctx.composed, ctx.count = backward, composed, 1 + len(others)
-        ctx.save_for_backward(x, *others, *kept)
-        result: Tensor = loss
-        return result
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
-        tensors = ctx.saved_tensors
-        if torch.is_grad_enabled() or not _is_plain(grad):
-            gradient = _composed_gradient(ctx.composed, grad, *tensors[: ctx.count])
-        else:
-            gradient = ctx.backward(grad, *tensors)
-        return None, None, None, gradient, *[None] * (ctx.count - 1)
-
-
-def _composed_gradient(
-    composed: Callable[..., Tensor], grad: Tensor, x: Tensor, *others: Tensor | None
-) -> Tensor:
-    """The gradient of the composed loss, which has one itself if that is wanted."""
-    again = torch.is_grad_enabled()
-    with torch.enable_grad():
-        x = x if again else x.detach().requires_grad_()
-        (gradient,) = torch.autograd.grad(composed(x, *others), x, grad, create_graph=again)
-    return gradient.to(x.dtype)
-
-
-# --- Arguments and results ------------------------------------------------------------------------
-
-_HALF = _composed.HALF
-_FLOATS = (*_HALF, torch.float32, torch.float64)
-
-
-def _number(value: float, like: Tensor) -> Tensor:
-    """The number on the device, in a way that a compiler does not take it for a constant."""
-    return like.new_zeros((), dtype=torch.float64) + value
-
-
-def _result_dtype(x: Tensor) -> torch.dtype:
-    """That of the logits; under autocast half types give float32, as torch's losses do."""
-    if x.dtype not in _HALF:
-        return x.dtype
-    device = x.device.type
-    if torch.amp.is_autocast_available(device):
-        return torch.float32 if torch.is_autocast_enabled(device) else x.dtype
-    return x.dtype
-
-
-# --- Checks ---------------------------------------------------------------------------------------
-
-
-def _is_plain(x: Tensor, *subclasses: type) -> bool:
-    """Whether it is a tensor, not traced and under no transform, that is as it is in memory."""
-    return (
-        type(x) in (Tensor, torch.nn.Parameter, *subclasses)
-        and not torch._C._functorch.is_functorch_wrapped_tensor(x)
-        and not torch._C._functorch.is_legacy_batchedtensor(x)
-        and not torch._C._get_tracing_state()
-        and not x.is_neg()
-        and not x._is_zerotensor()
-    )
-
-
-def _can_look(x: Tensor) -> bool:
-    """Whether reading values is free: not on a device, traced, fake or under a transform."""
-    return (
-        x.is_cpu
-        and not torch.compiler.is_compiling()
-        and not torch._C._len_torch_dispatch_stack()
-        and _is_plain(x)
-    )
-
-
-def _check_tensor(name: str, value: Any) -> None:
-    if not isinstance(value, Tensor):
-        raise TypeError(f"{name}: takes a tensor, got {type(value).__name__}")
-    if value.is_floating_point() and value.dtype not in _FLOATS:
-        raise TypeError(f"{name}: takes one of {_FLOATS} if not integers, got {value.dtype}")
-    if value.is_complex() or value.layout != torch.strided:
-        got = f"{value.dtype}, {value.layout}"
-        raise TypeError(f"{name}: takes a tensor of real numbers, torch.strided, got {got}")
-
-
-def _check_floating(name: str, value: Any) -> None:
-    _check_tensor(name, value)
-    if not value.is_floating_point():
-        raise TypeError(f"{name}: takes a floating-point tensor, got {value.dtype}")
-
-
-def _check_device(name: str, value: Tensor, like: Tensor) -> None:
-    if value.device != like.device:
-        raise ValueError(f"{name}: takes a tensor on {like.device}, got one on {value.device}")
-
-
-def _check_values(name: str, value: Tensor, largest: float | None = None) -> None:
-    """The values are from 0 to the largest, or finite."""
-    _check_tensor(name, value)
-    if _can_look(value):
-        good = (value >= 0) & (value.isfinite() if largest is None else value <= largest)
-        if not bool(good.all()):
-            takes = "finite numbers >= 0" if largest is None else f"numbers in [0, {largest}]"
-            raise ValueError(f"{name}: takes {takes}, got {value[~good][0].item()}")
-
-
-def _indices(target: Tensor, classes: int, ignored: int) -> tuple[Tensor, Tensor | None]:
-    """The class indices, and which of them are kept if not all; those that are not are 0."""
-    index = target.long()  # in a narrower type ignore_index would wrap (-100 is 156)
-    look = _can_look(index)
-    if look and index.numel():
-        low, high = (v.item() for v in index.aminmax())
-        if 0 <= low and high < classes and not low <= ignored <= high:
-            return index, None
-    kept = index != ignored
-    wrong = kept & ((index < 0) | (index >= classes))
-    if look and bool(wrong.any()):
-        raise ValueError(
-            f"target: takes class indices from 0 to {classes - 1}, or ignore_index "
-            f"({ignored}), got {index[wrong][0].item()}"
-        )
-    return torch.where(kept, index, 0), kept
-
-
-def _check_labels(y: Any) -> None:
-    _check_tensor("y", y)
-    if _can_look(y):
-        wrong = (y != 0) & (y != 1)
-        if bool(wrong.any()):
-            raise ValueError(f"y: takes the labels 0 and 1, got {y[wrong][0].item()}")
-
-
-def _check_class_weights(weight: Any, classes: int | None = None) -> None:
-    _check_floating("weight", weight)
-    if weight.ndim != 1 or classes not in (None, weight.shape[0]):
-        raise ValueError(
-            f"weight: takes the shape ({'C' if classes is None else classes},), "
-            f"got {tuple(weight.shape)}"
-        )
-    _check_values("weight", weight)
+def _shape_of(weight: Tensor | None) -> str:
+    return "None" if weight is None else f"<{tuple(weight.shape)}>"

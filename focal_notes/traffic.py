@@ -184,12 +184,12 @@ def on_interpreter() -> Iterator[None]:
     """Losses of CPU tensors take the kernels, which must have been imported to be interpreted."""
     import focal_lib.torch
 
-    if focal_lib.torch._triton is None:
+    if focal_lib._ways.triton is None:
         raise RuntimeError(
             "the kernels need Triton, which exists for Linux, and TRITON_INTERPRET=1 in the "
             "environment before focal_lib.torch is imported"
         )
-    with mock.patch("focal_lib.torch._TRITON_DEVICE", "cpu"), np.errstate(all="ignore"):
+    with mock.patch("focal_lib._ways.TRITON_DEVICE", "cpu"), np.errstate(all="ignore"):
         yield
 
 
@@ -265,15 +265,13 @@ def _union(parts: list[tuple[int, Any]]) -> int:
     return total
 
 
-def source_of(
-    name: str, start: str = "", stop: str = "", file: str = "focal_lib/_ways/triton.py"
-) -> str:
-    """Some lines of a function of focal_lib/_ways/triton.py as it is now: no text can go stale.
+def source_of(name: str, start: str = "", stop: str = "") -> str:
+    """Some lines of a function of focal_lib/_ways/triton_kernels.py as it is now.
 
     From the first line of the body that has ``start`` in it to the one before the next that has
     ``stop``; without them, all of it. Docstrings are left out.
     """
-    text = (ROOT / "focal_lib" / "_ways" / "triton.py").read_text("utf-8")
+    text = (ROOT / "focal_lib" / "_ways" / "triton_kernels.py").read_text("utf-8")
     [function] = [
         node
         for node in ast.walk(ast.parse(text))
@@ -340,6 +338,6 @@ def gpu_lines(report: dict[str, Any]) -> list[str]:
         lines += [
             f"    {check['value']:.2f} times as fast as {check['peer']}"
             for check in record["checks"]
-            if check["peer"] and check["peer"] != "copy"
+            if check["peer"] and check["peer"] not in ("copy", "read")
         ]
     return lines

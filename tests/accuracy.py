@@ -7,7 +7,9 @@ asserts the bounds.
 
 import argparse
 import os
+import pathlib
 import shutil
+import sys
 from collections.abc import Callable
 from functools import cache, partial
 from itertools import product
@@ -28,10 +30,12 @@ if __name__ == "__main__":
 import mpmath as mp
 import numpy as np
 import torch
-from torch.nn import functional as F
+
+sys.path.append(str(pathlib.Path(__file__).parents[1]))
 
 import focal_lib.numpy
 import focal_lib.torch
+from benchmarks.peers import softmax_of_cross_entropy, torchvision_sigmoid
 
 # Where Triton is interpreted, its kernels run on the CPU.
 CUDA = torch.cuda.is_available() and os.environ.get("TRITON_INTERPRET") != "1"
@@ -316,16 +320,17 @@ def compiled(backend):
 
 
 def without_kernels(batch, dtype):
-    with mock.patch("focal_lib._ways.cpu._kernels", None):
+    with mock.patch("focal_lib._ways.compiled.kernels", None):
         return with_torch(backward, focal_lib.torch, batch, dtype)
 
 
 @np.errstate(all="ignore")  # the kernels compute with what is not finite
 def interpreted(batch, dtype):
-    with mock.patch("focal_lib.torch._TRITON_DEVICE", "cpu"):
+    with mock.patch("focal_lib._ways.TRITON_DEVICE", "cpu"):
         return with_torch(once, focal_lib.torch, batch, dtype)
 
 
+WHOLE = torch.__version__ >= "2.13"  # an older torch compiles the losses in parts alone
 eager = Path(partial(with_torch, backward, focal_lib.torch))
 composed = Path(partial(with_torch, transforms, focal_lib.torch))
 if CUDA:
@@ -346,23 +351,9 @@ else:
             interpreted, measures=MEASURES[:2], gammas=(0.0, 0.5, 2.0, 20.0), way="interpreter"
         ),
     }
-    if focal_lib.torch._triton is None:
+    if focal_lib._ways.triton is None:
         del PATHS["torch, Triton interpreter"]
-
-
-def common_sigmoid(x, y, alpha, gamma, reduction):
-    """What torchvision computes."""
-    p = torch.sigmoid(x)
-    p_t = p * y + (1 - p) * (1 - y)
-    loss = F.binary_cross_entropy_with_logits(x, y, reduction=reduction) * (1 - p_t) ** gamma
-    return loss if alpha is None else (alpha * y + (1 - alpha) * (1 - y)) * loss
-
-
-def common_softmax(x, t, weight, gamma, reduction):
-    """What is made from cross entropy as a rule."""
-    loss = F.cross_entropy(x, t, reduction=reduction)
-    loss = (1 - torch.exp(-loss)) ** gamma * loss
-    return loss if weight is None else weight[t] * loss
+PATHS = {name: path for name, path in PATHS.items() if WHOLE or "compiled" not in name}
 
 
 def peers():
@@ -370,7 +361,10 @@ def peers():
         library = SimpleNamespace(sigmoid_focal_loss=sigmoid, softmax_focal_loss=softmax)
         return Path(partial(with_torch, backward, library), losses=HARD)
 
-    found = {"common formula": peer(common_sigmoid, common_softmax)}
+    def common_sigmoid(x, y, alpha, **options):
+        return torchvision_sigmoid(x, y, -1 if alpha is None else alpha, **options)
+
+    found = {"common formula": peer(common_sigmoid, softmax_of_cross_entropy)}
     try:
         from kornia.losses import binary_focal_loss_with_logits, focal_loss
     except ImportError:
@@ -472,9 +466,9 @@ def table(paths):
 if __name__ == "__main__":
     if asked.device != DEVICE:
         parser.error("--device cuda: torch finds no CUDA device")
-    if CUDA and focal_lib.torch._triton is None:
+    if CUDA and focal_lib._ways.triton is None:
         parser.error("--device cuda: there is no Triton, or an old one")
-    has_inductor = CUDA or shutil.which("g++")
+    has_inductor = WHOLE and (CUDA or shutil.which("g++"))
     inductor = {"torch, inductor": compiled("inductor")} if has_inductor else {}
     chosen = (PATHS | inductor | peers()).items()
     where = f", on {torch.cuda.get_device_name()}" if CUDA else ""

@@ -70,17 +70,17 @@ def pytest_generate_tests(metafunc):
 @pytest.fixture(autouse=True)
 def way_of_losses(request):
     """The way to the losses in this test; new tensors are on its device."""
-    import focal_lib.torch
+    import focal_lib._ways
 
     way = getattr(request, "param", "cpu")
     with ExitStack() as stack:
-        if way != "cpu" and focal_lib.torch._triton is None:
+        if way != "cpu" and focal_lib._ways.triton is None:
             reason = "there is no Triton, or an old one"
             if way == "cuda" or os.environ.get("CI"):
                 pytest.fail(reason)
             pytest.skip(reason)
         if way == "interpreter":
-            stack.enter_context(mock.patch("focal_lib.torch._TRITON_DEVICE", "cpu"))
+            stack.enter_context(mock.patch("focal_lib._ways.TRITON_DEVICE", "cpu"))
             stack.enter_context(np.errstate(all="ignore"))  # as the kernels compute
             if is_hypothesis_test(request.function):  # Python for each block of numbers is slow
                 few = settings(max_examples=10)

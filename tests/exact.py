@@ -1,6 +1,7 @@
 """The losses as the book defines them, in arithmetic of 60 digits and more, to test against.
 
-Derivatives are numerical ones of the definitions: they know nothing of the closed forms.
+Derivatives are numerical ones of the definitions: they know nothing of the closed forms, which are
+in `forms` alone, for what asks for many of them.
 """
 
 from collections.abc import Sequence
@@ -36,12 +37,18 @@ def sigmoid(
         return mp.diff(loss, mp.mpf(x), derivative) if derivative else loss(mp.mpf(x))
 
 
+def forms(z: Any, gamma: float) -> tuple[Any, Any, Any, Any]:
+    """f, f', f'' of the loss of a margin z, and the size of the terms of f'', which has a zero."""
+    e = mp.exp(-z)
+    p, q, u, g = 1 / (1 + e), e / (1 + e), mp.log1p(e), mp.mpf(gamma)
+    second = p * q**g * ((1 + 2 * g) * q - g * (q - g * p) * u)
+    scale = p * q**g * ((1 + 2 * g) * q + g * (1 + (1 + g) * p) * u)
+    return q**g * u, -(q**g) * (q + g * p * u), second, scale
+
+
 def curvature_scale(z: float, gamma: float) -> Any:
-    """The size of the terms of f''(z), which has a zero."""
     with _digits(abs(z), -abs(z)):
-        e = mp.exp(-mp.mpf(z))
-        p, q, u = 1 / (1 + e), e / (1 + e), mp.log1p(e)
-        return p * q ** mp.mpf(gamma) * ((1 + 2 * gamma) * q + gamma * (1 + (1 + gamma) * p) * u)
+        return forms(mp.mpf(z), gamma)[3]
 
 
 def softmax(x: Sequence[float], factor: Sequence[float], gamma: float = 2.0) -> Any:

@@ -24,14 +24,14 @@ ROOT = Path(__file__).resolve().parent.parent
 CHAPTERS = ROOT / "chapters"
 
 # The first code cell of a notebook, so that it runs as it is downloaded. It does nothing where all
-# is there. The site's copies have the wheel's hash and address (theme/focal_theme/notebooks.py).
+# is there. The site's copies have the wheel's hash and address (theme/focal_theme/wheel.py).
 #
 # pip runs code of a folder that it installs, and the kernel imports from it. So a checkout is taken
 # only where the notebook is in its place there, and where nobody else can have put or changed what
 # is built or imported: root's entries and the packages. Links are refused, since they may lead out
-# (on Linux by their mode, 0o777). Who can write into the notebook's own folder is trusted by every
-# kernel, which imports from there. But a browser may put a file of any name into the folder of
-# downloads: so a notebook from the site, which has the wheel's hash, takes no other wheel.
+# (on Linux by their mode, 0o777). Every kernel trusts the notebook's own folder, since it imports
+# from there. But a browser may put a file of any name into the folder of downloads: so a notebook
+# from the site, which has the wheel's hash, takes no other wheel.
 INSTALL = """\
 # Installs what this notebook runs on, where it is missing: from your checkout of the
 # book around this notebook, or from the wheel focal_notes-VERSION-py3-none-any.whl,

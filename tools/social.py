@@ -14,7 +14,8 @@ sys.path[:0] = [str(ROOT), str(ROOT / "theme")]
 
 from focal_theme.explorer import COLORS, GAMMAS, figure  # noqa: E402
 from focal_theme.finding import PICTURE, PICTURE_SIZE  # noqa: E402
-from focal_theme.formulas import KATEX, set_tex  # noqa: E402
+from focal_theme.formulas import set_tex  # noqa: E402
+from focal_theme.npm import package  # noqa: E402
 
 from tools.chromium import find  # noqa: E402
 
@@ -41,7 +42,7 @@ def page() -> str:
         for gamma, name in ((gamma, rf"\gamma = {gamma:g}") for gamma in GAMMAS)
     )
     formula = set_tex(r"\mathrm{FL}(p_t) = -(1 - p_t)^{\gamma} \log p_t", False)
-    katex = (KATEX / "katex.min.css").as_uri()
+    katex = (package("katex") / "dist" / "katex.min.css").as_uri()
     return f"""<!DOCTYPE html><html lang="en"><head><meta charset="utf-8" />
 <link rel="stylesheet" href="{katex}" /><style>{STYLE}</style></head>
 <body><h1>Focal Loss: Executable Notes</h1>

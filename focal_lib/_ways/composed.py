@@ -1,74 +1,206 @@
 """The losses composed of torch's own operations: for every device, transform and compiler.
 
-The loss f of a margin z = log(p / q) is made from p = p_t, q = 1 - p and u = -log p, none of which
-was made from another; z only carries the derivative. Autograd's own would multiply q^(gamma - 1),
-which is infinite for gamma < 1 where q has rounded to 0, by 0.
+All is in float64, or in float32 on a device that has nothing wider. The loss f of a margin
+z = log(p / q) is made from p, q and u as `focal_lib._margins` makes them; z only carries the
+derivative. Autograd's own would multiply q^(gamma - 1), which is infinite for gamma < 1 where q has
+rounded to 0, by 0.
 """
 
-import math
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch._functorch.pyfunctorch import retrieve_current_functorch_interpreter
 from torch.autograd import forward_ad
-from torch.nn.functional import logsigmoid
 
-HALF = (torch.float16, torch.bfloat16)
-
-
-def sigmoid_loss(
-    x: Tensor,
-    y: Tensor,
-    weights: tuple[float, float],
-    gamma: float | Tensor,
-    reduction: str,
-    dtype: torch.dtype,
-) -> Tensor:
-    """The loss of two classes, given the weights of class 1 and 0."""
-    x, (positive, negative) = wide(x), weights
-    y = y.to(x.dtype)
-    loss = times(positive * y, sigmoid(x, gamma))
-    loss = loss + times(negative * (1 - y), sigmoid(-x, gamma))
-    return _reduced(loss, reduction, loss.numel()).to(dtype)
+from focal_lib import _margins
+from focal_lib._tensors import class_indices, in_range
+from focal_lib._ways.settings import Settings
 
 
-def softmax_loss(
-    x: Tensor,
-    index: Tensor | None,
-    kept: Tensor | None,
-    y: Tensor,
-    weight: Tensor | None,
-    gamma: float | Tensor,
-    smoothing: float,
-    reduction: str,
-    dtype: torch.dtype,
-) -> Tensor:
-    """The loss of many classes: of class indices, not all of them kept, or of probabilities y."""
+def sigmoid_focal(x: Tensor, y: Tensor, settings: Settings) -> Tensor:
+    """The loss of two classes."""
+    if _is_exporting():
+        loss, gradient, count = sigmoid_terms(x, y, settings)
+        return reduced(_carried(wide(x), loss, gradient), settings, count)
+    x, y, kept = _elements(x, y, settings)
+    one, zero = _label_weights(y, settings)
+    loss = times(one, _of_margin(x, settings.gamma)) + times(zero, _of_margin(-x, settings.gamma))
+    loss = loss if kept is None else torch.where(kept, loss, 0.0)
+    return reduced(loss, settings, loss.numel() if kept is None else kept.sum())
+
+
+def softmax_focal(x: Tensor, target: Tensor, settings: Settings) -> Tensor:
+    """The loss of many classes."""
     axis = min(x.ndim - 1, 1)
-    x = x.movedim(axis, -1)
-    if kept is not None:  # nothing of an ignored item comes back
-        x = torch.where(kept.unsqueeze(-1), x, 0.0)
-    if index is not None and not smoothing:
-        loss = softmax(x, gamma, index)
-        loss = loss if weight is None else times(_weight_of(index, weight), loss)
+    x, items = wide(x).movedim(axis, -1), items_of(x, target, settings)
+    if _is_exporting():
+        loss = _carried(x, *softmax_terms(x, items, settings))
+        return reduced(loss, settings, items.divisor)
+    x = torch.where(items.kept.unsqueeze(-1), x, 0.0)  # nothing of an ignored item comes back
+    factor, index = _factors(x, items, settings.smoothing)
+    loss = times(factor, _of_rows(x, settings.gamma, index)).sum(dim=-1)
+    return reduced(torch.where(items.kept, loss, 0.0), settings, items.divisor)
+
+
+def composed_gradient(
+    loss: Callable[[Tensor, Tensor, Settings], Tensor],
+    up: Tensor,
+    x: Tensor,
+    target: Tensor,
+    settings: Settings,
+) -> Tensor:
+    """The gradient of the composed loss, which has one itself if that is wanted."""
+    again = torch.is_grad_enabled()
+    with torch.enable_grad():
+        x = x if again else x.detach().requires_grad_()
+        (gradient,) = torch.autograd.grad(loss(x, target, settings), x, up, create_graph=again)
+    return gradient.to(x.dtype)
+
+
+# --- The same in closed form, without autograd ----------------------------------------------------
+
+
+def sigmoid_terms(
+    x: Tensor, y: Tensor, settings: Settings, share: float = 1.0
+) -> tuple[Tensor, Tensor, Any]:
+    """The loss of each element, its derivative times the share, and how many are kept."""
+    x, y, kept = _elements(x.detach(), y.detach(), settings)
+    one, zero = _label_weights(y, settings)
+    is_weighted = settings.weight is not None or settings.pos_weight is not None
+    (loss, slope), (loss_zero, slope_zero) = (
+        _value_and_slope(
+            _margins.of_logit(torch, z, settings.gamma, is_weighted), factor, share, settings
+        )
+        for z, factor in ((x, one), (-x, zero))
+    )
+    loss, gradient = loss + loss_zero, slope - slope_zero
+    if kept is None:
+        return loss, gradient, loss.numel()
+    return torch.where(kept, loss, 0.0), torch.where(kept, gradient, 0.0), kept.sum()
+
+
+def softmax_terms(
+    x: Tensor, items: "Items", settings: Settings, share: float = 1.0
+) -> tuple[Tensor, Tensor]:
+    """The loss of each item, and its gradient times the share, with the classes last."""
+    x = torch.where(items.kept.unsqueeze(-1), x.detach(), 0.0)
+    factor, index = _factors(x, items, settings.smoothing)
+    rows, is_weighted = _margins.of_rows(torch, x), items.weight is not None
+    margin, scale, others = _margins.of_classes(torch, rows, index, settings.gamma, is_weighted)
+    loss, slope = _value_and_slope(margin, factor, share, settings)
+    pull = -slope / others
+    if index is None:
+        # The others of the largest are added up, as those of q are.
+        gradient = rows.half * _sum_of_others(pull * scale * scale) * rows.half + slope
     else:
-        classes = x.shape[-1]
-        if index is None:
-            y = y.movedim(axis, -1)
-        else:
-            y = index.unsqueeze(-1) == torch.arange(classes, device=x.device)
-        factor = (1 - smoothing) * y.double() + smoothing / classes
-        factor = factor if weight is None else factor * weight
-        loss = times(factor, softmax(x, gamma)).sum(dim=-1)
-    if kept is not None:
-        loss = torch.where(kept, loss, 0.0)
-    total = loss.numel() if index is None else total_weight(index, kept, weight)
-    return _reduced(loss, reduction, total).to(dtype)
+        half = rows.half * scale
+        gradient = (half * pull * half).scatter(-1, index, slope)
+    kept = items.kept
+    gradient = torch.where(kept.unsqueeze(-1), gradient, 0.0)
+    return torch.where(kept, loss.sum(dim=-1), 0.0), gradient
+
+
+def _value_and_slope(
+    margin: _margins.Margin, factor: Tensor, share: float, settings: Settings
+) -> tuple[Tensor, Tensor]:
+    value: Tensor = _margins.focal(torch, 0, margin, settings.gamma, factor)
+    return value, _margins.focal(torch, 1, margin, settings.gamma, factor * share)
+
+
+def _carried(x: Tensor, loss: Tensor, gradient: Tensor) -> Tensor:
+    """The loss with a gradient that was made beside it: an exporter drops that of a Function."""
+    at = x.detach()
+    infinite = torch.where(gradient == 0, 0.0, gradient * x)
+    moved = torch.where(at.isinf(), infinite, gradient * (x - at))
+    return loss + (moved if moved.ndim == loss.ndim else moved.sum(dim=-1))
+
+
+# --- Arguments and sums ---------------------------------------------------------------------------
+
+
+def has_float64(device: torch.device) -> bool:
+    if device.type == "xpu":
+        return bool(torch.xpu.get_device_properties(device).has_fp64)
+    return device.type != "mps"
 
 
 def wide(x: Tensor) -> Tensor:
-    return x.float() if x.dtype in HALF else x
+    return x.double() if has_float64(x.device) else x.float()
+
+
+def _elements(x: Tensor, y: Tensor, settings: Settings) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Logits, targets and which elements are kept, if not all."""
+    x, kept = wide(x), None
+    y = y.to(x.dtype)
+    if settings.ignored is not None:
+        kept = y != settings.ignored
+        x, y = torch.where(kept, x, 0.0), torch.where(kept, y, 0.0)
+    return x, in_range("targets", y), kept
+
+
+def _label_weights(y: Tensor, settings: Settings) -> tuple[Tensor, Tensor]:
+    """The factors of the losses of the labels 1 and 0."""
+    one, zero = settings.positive * y, settings.negative * (1 - y)
+    if settings.pos_weight is not None:
+        one = settings.pos_weight * one
+    if settings.weight is not None:
+        one, zero = settings.weight * one, settings.weight * zero
+    return one, zero
+
+
+class Items(NamedTuple):
+    """The targets of the softmax loss, with the classes last."""
+
+    class_index: Tensor | None  # class indices, 0 where they are not kept
+    y: Tensor | None  # or class probabilities
+    kept: Tensor
+    good: Tensor | None  # NaN where an index is wrong, which may not be looked at, else 1
+    weight: Tensor | None  # of the classes, in the unit of the divisor
+    divisor: Tensor  # of the mean
+
+
+def items_of(x: Tensor, target: Tensor, settings: Settings) -> Items:
+    axis = min(x.ndim - 1, 1)
+    dtype = torch.float64 if has_float64(x.device) else torch.float32
+    weight = None if settings.weight is None else settings.weight.to(dtype)
+    if target.is_floating_point():
+        y = target.movedim(axis, -1).to(dtype)
+        kept = y.ne(settings.ignored or 0).any(dim=-1)
+        y = in_range("target", torch.where(kept.unsqueeze(-1), y, 0.0))
+        return Items(None, y, kept, None, weight, kept.sum())
+    index, kept, wrong = class_indices(target, x.shape[axis], settings.ignored or 0)
+    good = None
+    if wrong is not None:
+        good = torch.where(wrong, torch.nan, torch.ones((), dtype=dtype, device=x.device))
+    if weight is None:
+        return Items(index, None, kept, good, None, kept.sum())
+    total = weight.index_select(0, index.flatten()).view(index.shape) * kept
+    if settings.reduction == "mean" and index.numel():
+        # A mean does not depend on the unit of weights; in that of the largest none is rounded.
+        largest = total.detach().amax()
+        unit = torch.where(largest > 0, torch.exp2(torch.floor(torch.log2(largest))), 1.0)
+        total, weight = total / unit, weight / unit
+    return Items(index, None, kept, good, weight, total.sum())
+
+
+def _factors(x: Tensor, items: Items, smoothing: float) -> tuple[Tensor, Tensor | None]:
+    """The factors of the losses of all classes, or of those of an index, which is the second."""
+    index, classes = items.class_index, x.shape[-1]
+    if index is not None and not smoothing:
+        index = index.unsqueeze(-1)
+        factor = torch.ones((), dtype=x.dtype, device=x.device).expand(index.shape)
+        if items.weight is not None:
+            factor = items.weight.index_select(0, index.flatten()).view(index.shape)
+    else:
+        y = items.y
+        if y is None:
+            every = torch.arange(classes, device=x.device)
+            y = (items.class_index.unsqueeze(-1) == every).to(x.dtype)  # type: ignore[union-attr]
+        factor = (1 - smoothing) * y + smoothing / classes
+        factor, index = (factor if items.weight is None else factor * items.weight), None
+    return factor if items.good is None else factor * items.good.unsqueeze(-1), index
 
 
 def times(weight: Tensor, loss: Tensor) -> Tensor:
@@ -76,87 +208,63 @@ def times(weight: Tensor, loss: Tensor) -> Tensor:
     return weight * torch.where((weight == 0) & loss.isinf(), 0.0, loss)
 
 
-def _weight_of(index: Tensor, weight: Tensor) -> Tensor:
-    return weight.double().index_select(0, index.flatten()).view(index.shape)
+def reduced(loss: Tensor, settings: Settings, count: Tensor | int) -> Tensor:
+    """The losses, their sum or their mean, given what that divides by."""
+    if settings.reduction == "none":
+        return loss.to(settings.dtype)
+    scale: Tensor | None = None
+    if loss.numel() and settings.dtype == loss.dtype:  # a sum that a mean need not have overflows
+        large = torch.finfo(loss.dtype).max ** 0.9
+        scale = torch.where(loss.detach().amax() > large, 2.0**-30, 1.0).to(loss.dtype)
+    total = _sum(loss if scale is None else loss * scale)
+    if settings.reduction == "mean":
+        count = torch.as_tensor(count, dtype=loss.dtype, device=loss.device)
+        total = total / torch.where(count == 0, torch.nan, count)
+    return (total if scale is None else total / scale).to(settings.dtype)
 
 
-def total_weight(index: Tensor, kept: Tensor | None, weight: Tensor | None) -> Tensor | int:
-    """What the mean divides by."""
-    if weight is None:
-        return index.numel() if kept is None else kept.sum()
-    w_t = _weight_of(index, weight)
-    return (w_t if kept is None else w_t * kept).sum()
+def _sum(v: Tensor) -> Tensor:
+    """The sum, in an order that does not depend on the number of threads."""
+    block = 1024
+    if v.is_cpu and not torch.compiler.is_compiling():
+        v = v.reshape(-1)
+        while v.numel() > block:
+            v = torch.nn.functional.pad(v, (0, -v.numel() % block)).view(-1, block).sum(dim=-1)
+    return v.sum()
 
 
-def _reduced(loss: Tensor, reduction: str, divisor: Tensor | int) -> Tensor:
-    if reduction == "none":
-        return loss
-    if reduction == "sum":
-        return loss.sum()
-    if isinstance(divisor, Tensor):
-        divisor = torch.where(divisor == 0, torch.nan, divisor)
-    return loss.sum() / divisor
+def _is_exporting() -> bool:
+    return bool(getattr(torch.compiler, "is_exporting", bool)())
 
 
 # --- Losses of margins, their functions and derivatives -------------------------------------------
 
 
-def sigmoid(z: Tensor, gamma: float | Tensor) -> Tensor:
+def _of_margin(z: Tensor, gamma: float | Tensor) -> Tensor:
     """f(z)."""
     at = z.detach()
     if torch.compiler.is_compiling():
         z = z * 1  # in torch.func.grad the compiler takes an input and its detached self for one
-    return _focal(z, at.sigmoid(), (-at).sigmoid(), -logsigmoid(at), gamma)
+    return _focal(z, _margins.of_logit(torch, at, gamma), gamma)
 
 
-def softmax(x: Tensor, gamma: float | Tensor, index: Tensor | None = None) -> Tensor:
-    """f_c of every class, on the last axis of x, or of the class index of each item, in float64.
-
-    In float32 a difference of logits would lose digits.
-    """
-    e, below = exponentials(x.detach())
-    x = x.double()
-    tiny = torch.finfo(x.dtype).tiny
+def _of_rows(x: Tensor, gamma: float | Tensor, index: Tensor | None = None) -> Tensor:
+    """f_c of every class, on the last axis of x, or of the class index of each item."""
+    rows = _margins.of_rows(torch, x.detach())
+    margin = _margins.of_classes(torch, rows, index, gamma)[0]
     if index is None:
-        others = _Others.forward(e)
-        z = x - torch.log(_apply(_Others, _apply(_Exponentials, x)).clamp_min(tiny))
+        others = _apply(_Others, _apply(_Exponentials, x))
+        z = x - torch.log(others.clamp_min(torch.finfo(x.dtype).tiny))
     else:
-        at = index.unsqueeze(-1)
-        is_other = at != torch.arange(x.shape[-1], device=x.device)
-        others = e.where(is_other, 0.0).sum(dim=-1)
-        z, e, below = (v.gather(-1, at).squeeze(-1) for v in (x, e, below))
-        z = z - _apply(_LogSumExp, x, is_other)
-    total = e + others
-    u = below + torch.log1p(others + (e - 1))  # of the largest, e is 1 and below is 0
-    return _focal(z, e / total, others / total, u, gamma)
+        is_other = index != torch.arange(x.shape[-1], device=x.device)
+        z = x.gather(-1, index) - _apply(_LogSumExp, x, is_other).unsqueeze(-1)
+    return _focal(z, margin, gamma)
 
 
-def _focal(z: Tensor, p: Tensor, q: Tensor, u: Tensor, gamma: float | Tensor) -> Tensor:
+def _focal(z: Tensor, margin: _margins.Margin, gamma: float | Tensor) -> Tensor:
     # A compiler keeps a number that it can make a tensor of; other numbers it compiles in.
-    return _apply(_Focal, z, p, q, u, (z.new_zeros(()) + gamma).to(z.dtype), 0)
-
-
-def exponentials(x: Tensor) -> tuple[Tensor, Tensor]:
-    """e^(x - m) and m - x along the last axis, m the largest, in float64.
-
-    The difference is exact, a rounded one and what the rounding left (Knuth's two-sum): exp would
-    make a relative error of an absolute one. The largest is 0 below itself, also at +inf; any other
-    inf - inf is NaN, since there is no limit.
-    """
-    wide = x.double()
-    largest = wide.amax(dim=-1, keepdim=True)
-    difference = torch.where(_is_largest(wide) & largest.isinf(), 0.0, wide - largest)
-    e = difference.exp()
-    if x.dtype == torch.float64:  # the difference of two narrower numbers is not rounded
-        shift = difference - x
-        left = (x - (difference - shift)) - (largest + shift)
-        e = e + e * torch.nan_to_num(left, 0.0, 0.0, 0.0)
-    return e, -difference
-
-
-def _is_largest(v: Tensor) -> Tensor:
-    where = v.argmax(dim=-1, keepdim=True)
-    return where == torch.arange(v.shape[-1], device=v.device)
+    number = (z.new_zeros(()) + gamma).to(z.dtype)
+    return _apply(_Focal, z, *margin[:4], number, 0)
 
 
 class _Focal(torch.autograd.Function):
@@ -165,22 +273,11 @@ class _Focal(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(z: Tensor, p: Tensor, q: Tensor, u: Tensor, gamma: Tensor, n: int) -> Tensor:
-        power = q.pow(gamma)
-        if n == 0:
-            return power * u
-        if n == 1:
-            return -power * (q + gamma * _product(p, u))
-        # Where p is below the normal numbers, so has lost digits, it is near times far.
-        least = -math.log(torch.finfo(p.dtype).tiny)
-        near = torch.where(u > least, math.exp(-least), p)
-        far = torch.exp((least - u).clamp_max(0.0))
-        change = q - gamma * p  # (q^gamma p)' / (q^gamma p)
-        bracket = (1 + 2 * gamma) * near * q - gamma * change * _product(near, u)
-        if n == 2:
-            return power * bracket * far
-        rest = gamma * change - (1 + 2 * gamma) * p + gamma * (1 + gamma) * _product(p, u)
-        return power * (change * bracket + q * near * rest) * far
+    def forward(
+        z: Tensor, p: Tensor, q: Tensor, u: Tensor, root: Tensor, gamma: Tensor, n: int
+    ) -> Tensor:
+        value: Tensor = _margins.focal(torch, n, _margins.Margin(p, q, u, root), gamma)
+        return value
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -192,12 +289,7 @@ class _Focal(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
         if ctx.n == 3:
             raise NotImplementedError("focal_lib: derivatives end with the third")
-        return grad * _apply(_Focal, *ctx.saved_tensors, ctx.n + 1), *[None] * 5
-
-
-def _product(p: Tensor, u: Tensor) -> Tensor:
-    """p u, which tends to 0 where u is infinite."""
-    return p * u.clamp_max(torch.finfo(u.dtype).max)
+        return grad * _apply(_Focal, *ctx.saved_tensors, ctx.n + 1), *[None] * 6
 
 
 class _LogSumExp(torch.autograd.Function):
@@ -230,7 +322,7 @@ class _Softmax(torch.autograd.Function):
 
     @staticmethod
     def forward(x: Tensor, some: Tensor) -> Tensor:
-        e = exponentials(x)[0].where(some, 0.0)
+        e = _exponentials(x).where(some, 0.0)
         return e / e.sum(dim=-1, keepdim=True).clamp_min(torch.finfo(e.dtype).tiny)
 
     @staticmethod
@@ -253,7 +345,7 @@ class _Exponentials(torch.autograd.Function):
 
     @staticmethod
     def forward(x: Tensor) -> Tensor:
-        return exponentials(x)[0]
+        return _exponentials(x)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
@@ -265,21 +357,19 @@ class _Exponentials(torch.autograd.Function):
         return grad * _apply(_Exponentials, *ctx.saved_tensors)
 
 
-class _Others(torch.autograd.Function):
-    """For each entry the sum of the others along the last axis.
+def _exponentials(x: Tensor) -> Tensor:
+    half: Tensor = _margins.of_rows(torch, x).half
+    return half * half
 
-    Without the largest it is added up, not subtracted from the total: that keeps the digits of
-    1 - p where p is nearly 1.
-    """
+
+class _Others(torch.autograd.Function):
+    """`_sum_of_others`, which is symmetric."""
 
     generate_vmap_rule = True
 
     @staticmethod
     def forward(v: Tensor) -> Tensor:
-        is_largest = _is_largest(v.abs())
-        largest = v.where(is_largest, 0.0).sum(dim=-1, keepdim=True)
-        rest = v.where(~is_largest, 0.0).sum(dim=-1, keepdim=True)
-        return torch.where(is_largest, rest, largest + (rest - v))
+        return _sum_of_others(v)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
@@ -288,6 +378,19 @@ class _Others(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Tensor:
         return _apply(_Others, grad)
+
+
+def _sum_of_others(v: Tensor) -> Tensor:
+    """For each entry the sum of the others along the last axis.
+
+    Without the largest it is added up, not subtracted from the total: that keeps the digits of
+    1 - p where p is nearly 1.
+    """
+    at = v.abs().argmax(dim=-1, keepdim=True)
+    is_largest = at == torch.arange(v.shape[-1], device=v.device)
+    largest = v.where(is_largest, 0.0).sum(dim=-1, keepdim=True)
+    rest = v.where(~is_largest, 0.0).sum(dim=-1, keepdim=True)
+    return torch.where(is_largest, rest, largest + (rest - v))
 
 
 def _with_jvp(function: Any) -> Any:

@@ -1,710 +1,122 @@
-"""The losses of CUDA tensors: Triton kernels that read the logits and write the gradient.
+"""The losses of CUDA tensors by Triton kernels: how they are launched.
 
-The forward pass writes the loss alone; the backward pass computes again what it needs, so that
-nothing is kept or moved besides the inputs, the gradient and, for the softmax loss, three numbers a
-row, or five if its target is soft. Float64 inputs are computed in float64, all others in float32.
-What depends on a value (which targets are soft, which are ignored, what the mean divides by) is
-decided on the device: the host never waits.
+The host decides by shapes, types and settings, never by a value: it does not wait for the device.
+The kernels are in triton_kernels.py. With TRITON_INTERPRET=1 in the environment they run on CPU
+tensors, in Python. The operators at the end are the same losses for torch's compiler and for
+whatever else looks at what is called.
 
-The functions with `forward` and `backward` in their names launch the kernels. The operators at the
-end are the same losses for torch's compiler. With TRITON_INTERPRET=1 in the environment the kernels
-run on CPU tensors, in Python.
+Float64 inputs are computed in float64, all others in float32; and since a large gamma multiplies
+the rounding errors of log (1 - p), these in float64 as well beyond _LARGE, and those in two parts.
 """
 
 import math
-import os
 from collections.abc import Callable
 from contextlib import nullcontext
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
-import triton
 import triton.language as tl
 from torch import Tensor
 
-from focal_lib._ways import composed as _composed
-
-_INTERPRETED = tl.constexpr(os.environ.get("TRITON_INTERPRET") == "1")
-
-# --- Functions of a number ------------------------------------------------------------------------
-#
-# Good to an eps or two, in the dtype of their arguments. Multiplication and addition round as IEEE
-# 754 says, so that what they leave can be told; NaN stays NaN.
-
-
-@triton.jit
-def _leading(a):
-    """The leading half of the digits of a, so that a product of two such numbers is exact."""
-    if a.dtype == tl.float64:
-        return (a.to(tl.int64, bitcast=True) & -(1 << 27)).to(tl.float64, bitcast=True)
-    else:
-        return (a.to(tl.int32, bitcast=True) & -(1 << 12)).to(tl.float32, bitcast=True)
-
-
-@triton.jit
-def _decay(a, b, rate, rate_left):
-    """2^-(rate + rate_left)(a + b), for a >= -64 and what rounding left of it, b; or None.
-
-    rate has the leading half of its digits.
-
-    An error of the exponent is a relative error of the result. So the exponent is an integer n and
-    a fraction, which is exact but for what is small in it. 2^-n goes into the bits of 2^-fraction,
-    with a factor that is taken off last, as the result may be below the normal numbers. 0 a is
-    there for NaN, which the bits would lose.
-    """
-    leading = _leading(a)
-    exponent = rate * leading
-    rest = rate * (a - leading) + rate_left * a
-    if b is not None:
-        rest += rate * b
-    if a.dtype == tl.float64:
-        shifted = exponent + 6755399441055744.0  # 3 2^51: the last bits of the sum are n
-        fraction = exponent - (shifted - 6755399441055744.0)
-        y = tl.exp2(-(fraction + rest))
-        bits = y.to(tl.int64, bitcast=True) + (54 << 52)
-        bits -= shifted.to(tl.int64, bitcast=True) << 52
-        y = bits.to(tl.float64, bitcast=True) * 5.551115123125783e-17 + 0.0 * a
-        return tl.where(exponent >= 1074.0, 0.0, y)
-    else:
-        shifted = exponent + 12582912.0  # 3 2^22
-        fraction = exponent - (shifted - 12582912.0)
-        y = tl.exp2(-(fraction + rest))
-        bits = y.to(tl.int32, bitcast=True) + (24 << 23)
-        bits -= shifted.to(tl.int32, bitcast=True) << 23
-        y = bits.to(tl.float32, bitcast=True) * 5.9604644775390625e-08 + 0.0 * a
-        return tl.where(exponent >= 149.0, 0.0, y)
-
-
-@triton.jit
-def _exponential(a, b):
-    """e^-(a + b), as `_decay`: log2 e is in two parts."""
-    if a.dtype == tl.float64:
-        return _decay(a, b, 1.4426950216293335, 1.9259629911266175e-08)
-    else:
-        return _decay(a, b, 1.4423828125, 0.00031222838896340733)
-
-
-@triton.jit
-def _log1p(e):
-    """log(1 + e), for 0 <= e <= 1."""
-    if e.dtype == tl.float64:
-        w = 1.0 + e  # what is lost here the quotient makes good
-        return tl.where(w == 1.0, e, tl.log(w) * (e / (w - 1.0)))
-    else:
-        y = -0.0032440118957310915 * e + 0.019851399585604668
-        y = y * e - 0.05695941299200058
-        y = y * e + 0.10603641718626022
-        y = y * e - 0.1530558466911316
-        y = y * e + 0.19675935804843903
-        y = y * e - 0.24954132735729218
-        y = y * e + 0.3332996368408203
-        y = y * e - 0.4999990165233612
-        return (y * e + 1.0) * e
-
-
-@triton.jit
-def _log(a):
-    """log a in two parts, n log 2 with few digits and the rest; a is a normal number."""
-    if a.dtype == tl.float64:
-        n = (a.to(tl.int64, bitcast=True) - 0x3FE6A09E667F3BCD) >> 52
-        m = (a.to(tl.int64, bitcast=True) - (n << 52)).to(tl.float64, bitcast=True)
-        k = n.to(tl.float64)
-        return k * 0.69314718036912382, k * 1.9082149292705877e-10 + tl.log(m)
-    else:
-        n = (a.to(tl.int32, bitcast=True) - 0x3F3504F3) >> 23
-        m = (a.to(tl.int32, bitcast=True) - (n << 23)).to(tl.float32, bitcast=True)
-        k = n.to(tl.float32)
-        g = m - 1.0  # from -0.3 to 0.42; with s = g / (2 + g), log m is 2 atanh s
-        s = g / (2.0 + g)
-        w = s * s
-        half = 0.5 * g * g
-        rest = ((0.295803078 * w + 0.399887727) * w + 0.666666851) * w
-        return k * 0.693145752, k * 1.42860682e-6 + (g + (s * (half + rest) - half))
-
-
-@triton.jit
-def _add(total, lost, part):
-    """total + part, and with it what rounding lost: of many parts that would be too much."""
-    both = total + part
-    return both, lost + _left_over(total, -part, both)
-
-
-@triton.jit
-def _added(total, lost):
-    """What `_add` has come to."""
-    return tl.where(total < float("inf"), total + lost, total)
-
-
-@triton.jit
-def _rates(gamma, gamma_ptr, WIDE: tl.constexpr):
-    """gamma, given as a number or where it is, and gamma log2 e in two parts for `_decay`."""
-    if gamma_ptr is None:
-        gamma = tl.full((), gamma, tl.float64)
-    else:
-        gamma = tl.load(gamma_ptr)
-    if WIDE == tl.float64:
-        gamma = tl.minimum(gamma, 1e300)  # beyond, gamma log2 e is infinite
-        leading = _leading(gamma)
-        product = leading * 1.4426950216293335
-        rate = _leading(gamma * 1.4426950408889634)
-        rate_left = (product - rate) + (gamma - leading) * 1.4426950216293335
-        return gamma, rate, rate_left + gamma * 1.9259629911266175e-08
-    else:
-        gamma = tl.minimum(gamma, 1e36)
-        product = gamma * 1.4426950408889634
-        rate = _leading(product.to(tl.float32))
-        return gamma.to(tl.float32), rate, (product - rate.to(tl.float64)).to(tl.float32)
-
-
-@triton.jit
-def _left_over(a, b, d):
-    """What rounding left of the difference a - b = d (Knuth)."""
-    shift = d - a
-    return (a - (d - shift)) - (b + shift)
-
-
-@triton.jit
-def _binary(z, low, rate, rate_left):
-    """p = sigma(z + low), q = 1 - p, u = -log p, q^gamma, for gamma log2 e = rate + rate_left."""
-    is_positive = z > 0.0
-    size = tl.abs(z)
-    if low is not None:
-        low = tl.where(is_positive, low, -low)
-    e = _exponential(size, low)
-    log = _log1p(e)
-    large = 1.0 / (1.0 + e)
-    p = tl.where(is_positive, large, e * large)
-    q = tl.where(is_positive, e * large, large)
-    far = tl.where(rate > 0.0, tl.where(is_positive, size, 0.0), 0.0)  # no 0 times infinity
-    near = log
-    u = size + log
-    if low is not None:
-        u = size + (low + log)
-        near = tl.where(is_positive, low + log, log)
-    u = tl.where(is_positive, log, u)
-    v = far + near  # -log q, and what rounding left of it
-    return p, q, u, _decay(v, near - (v - far), rate, rate_left)
-
-
-@triton.jit
-def _product(p, u):
-    """p u, which tends to 0 where u is infinite."""
-    if u.dtype == tl.float64:
-        return p * tl.minimum(u, 1.7976931348623157e308)
-    else:
-        return p * tl.minimum(u, 3.4028234663852886e38)
-
-
-@triton.jit
-def _times(weight, loss):
-    """weight times loss, with 0 times infinity taken as 0."""
-    return tl.where((weight == 0.0) & (loss == float("inf")), 0.0, weight * loss)
-
-
-@triton.jit
-def _store(pointer, value, mask):
-    """Rounds to the nearest number, which Triton's interpreter does not do by itself."""
-    if _INTERPRETED and pointer.dtype.element_ty == tl.bfloat16:
-        value = value.to(tl.float32)
-        bits = value.to(tl.uint32, bitcast=True)
-        bits = (bits + 0x7FFF + ((bits >> 16) & 1)) & 0xFFFF0000
-        value = tl.where(value == value, bits.to(tl.float32, bitcast=True), value)
-    tl.store(pointer, value, mask)
-
-
-# --- Sigmoid --------------------------------------------------------------------------------------
-
-
-@triton.jit
-def _at(i, n1, n2, s0, s1, s2, DIMS: tl.constexpr, WIDE_INDEX: tl.constexpr):
-    """Where element i is, of DIMS dimensions, the last two of n1 and n2, with strides s."""
-    if DIMS == 1:
-        return i * s2
-    else:
-        if not WIDE_INDEX:  # a division of 64 bits is many instructions
-            i = i.to(tl.int32)
-        last = (i % n2).to(tl.int64)
-        i = i // n2
-        if DIMS == 2:
-            return i.to(tl.int64) * s1 + last * s2
-        else:
-            return (i // n1).to(tl.int64) * s0 + (i % n1).to(tl.int64) * s1 + last * s2
-
-
-@triton.jit
-def _of_margin(z, gamma, rate, rate_left):
-    """q^gamma u and q^gamma (q + gamma p u)."""
-    p, q, u, power = _binary(z, None, rate, rate_left)
-    return power * u, power * (q + gamma * _product(p, u))
-
-
-@triton.jit
-def _sigmoid_terms(x, y, positive, negative, gamma, rate, rate_left):
-    """The loss and its derivative by x."""
-    is_one = y == 1.0
-    weight = tl.where(is_one, positive, negative)
-    value, slope = _of_margin(tl.where(is_one, x, -x), gamma, rate, rate_left)
-    value = _times(weight, value)
-    slope = tl.where(is_one, -weight, weight) * slope
-    if tl.max(tl.where(is_one | (y == 0.0), 0, 1), 0) > 0:  # a target of the block is soft
-        one, slope_one = _of_margin(x, gamma, rate, rate_left)
-        zero, slope_zero = _of_margin(-x, gamma, rate, rate_left)
-        value = _times(positive * y, one) + _times(negative * (1.0 - y), zero)
-        slope = negative * (1.0 - y) * slope_zero - positive * y * slope_one
-    return value, slope
-
-
-@triton.jit(do_not_specialize=["blocks", "n1", "n2", "x0", "x1", "y0", "y1", "l0", "l1"])
-def _sigmoid_forward(
-    x_ptr, y_ptr, loss_ptr, n, blocks, n1, n2, x0, x1, x2, y0, y1, y2, l0, l1, l2,
-    positive: tl.float64, negative: tl.float64,
-    gamma: tl.float64, gamma_ptr,
-    DIMS: tl.constexpr, WIDE_INDEX: tl.constexpr, WIDE: tl.constexpr,
-    REDUCE: tl.constexpr, BLOCK: tl.constexpr,
-):  # fmt: skip
-    """alpha_t q^gamma u of each element; if REDUCE, the sum of those of this program's blocks.
-
-    Reads x and y, and writes the losses if they are not summed: 8 or 12 bytes an element in
-    float32.
-    """
-    positive, negative = tl.full((), positive, WIDE), tl.full((), negative, WIDE)
-    gamma, rate, rate_left = _rates(gamma, gamma_ptr, WIDE)
-    total = tl.full((), 0.0, tl.float64)
-    for block in range(tl.program_id(0), blocks, tl.num_programs(0)):
-        i = tl.cast(block, tl.int64) * BLOCK + tl.arange(0, BLOCK)
-        inside = i < n
-        x = tl.load(x_ptr + _at(i, n1, n2, x0, x1, x2, DIMS, WIDE_INDEX), inside, 0.0).to(WIDE)
-        y = tl.load(y_ptr + _at(i, n1, n2, y0, y1, y2, DIMS, WIDE_INDEX), inside, 0).to(WIDE)
-        value, _ = _sigmoid_terms(x, y, positive, negative, gamma, rate, rate_left)
-        if REDUCE:
-            total += tl.sum(tl.where(inside, value, 0.0).to(tl.float64), 0)
-        else:
-            _store(loss_ptr + _at(i, n1, n2, l0, l1, l2, DIMS, WIDE_INDEX), value, inside)
-    if REDUCE:
-        tl.store(loss_ptr + tl.program_id(0), total)
-
-
-@triton.jit(do_not_specialize=["n1", "n2", "x0", "x1", "y0", "y1", "u0", "u1", "g0", "g1"])
-def _sigmoid_backward(
-    x_ptr, y_ptr, up_ptr, gradient_ptr, n, n1, n2, x0, x1, x2, y0, y1, y2, u0, u1, u2, g0, g1, g2,
-    positive: tl.float64, negative: tl.float64,
-    gamma: tl.float64, gamma_ptr, share: tl.float64,
-    DIMS: tl.constexpr, WIDE_INDEX: tl.constexpr, WIDE: tl.constexpr,
-    REDUCE: tl.constexpr, BLOCK: tl.constexpr,
-):  # fmt: skip
-    """-s alpha_t q^gamma (q + gamma p u), times what comes back from the loss.
-
-    Reads x and y, and what comes back if it is not one number, and writes the gradient: 12 or 16
-    bytes an element in float32.
-    """
-    positive, negative = tl.full((), positive, WIDE), tl.full((), negative, WIDE)
-    gamma, rate, rate_left = _rates(gamma, gamma_ptr, WIDE)
-    i = tl.cast(tl.program_id(0), tl.int64) * BLOCK + tl.arange(0, BLOCK)
-    inside = i < n
-    x = tl.load(x_ptr + _at(i, n1, n2, x0, x1, x2, DIMS, WIDE_INDEX), inside, 0.0).to(WIDE)
-    y = tl.load(y_ptr + _at(i, n1, n2, y0, y1, y2, DIMS, WIDE_INDEX), inside, 0).to(WIDE)
-    _, slope = _sigmoid_terms(x, y, positive, negative, gamma, rate, rate_left)
-    if REDUCE:
-        up = tl.load(up_ptr).to(WIDE) * tl.full((), share, WIDE)
-    else:
-        up = tl.load(up_ptr + _at(i, n1, n2, u0, u1, u2, DIMS, WIDE_INDEX), inside, 0.0).to(WIDE)
-    at = _at(i, n1, n2, g0, g1, g2, DIMS, WIDE_INDEX)
-    _store(gradient_ptr + at, slope * up, inside)
-
-
-@triton.jit(do_not_specialize=["count"])
-def _finish(
-    partial_ptr, loss_ptr, share_ptr, count, share: tl.float64,
-    WEIGHTED: tl.constexpr, BLOCK: tl.constexpr,
-):  # fmt: skip
-    """The sum of the partial sums, always in the same order, times the share of one of them.
-
-    If WEIGHTED, the share is 1 over the sum of the weights, which stand behind the sums.
-    """
-    i = tl.arange(0, BLOCK)
-    total = tl.sum(tl.load(partial_ptr + i, i < count, 0.0), 0)
-    if WEIGHTED:
-        weight = tl.sum(tl.load(partial_ptr + count + i, i < count, 0.0), 0)
-        tl.store(share_ptr, tl.where(weight == 0.0, float("nan"), 1.0 / weight))
-        _store(loss_ptr, tl.where(weight == 0.0, float("nan"), total / weight), None)
-    else:
-        _store(loss_ptr, total * share, None)
-
-
-# --- Softmax --------------------------------------------------------------------------------------
-#
-# A program has some rows of logits and goes through the classes in blocks. A row is an item (o, r):
-# one of the dimension before the classes and one of those after them.
-
-
-@triton.jit
-def _multiples(a, b, c, ALIGN: tl.constexpr):
-    """a, b and c, so that the compiler sees that several logits may be read or written at once."""
-    return a // ALIGN * ALIGN, b // ALIGN * ALIGN, c // ALIGN * ALIGN
-
-
-@triton.jit
-def _relative(x, reference, EXACT: tl.constexpr):
-    """e^(x - reference), 1 where they are equal, also at infinity; and what x - reference is."""
-    d = x - reference
-    if EXACT:
-        left = _left_over(x, reference, d)
-        e = _exponential(-d, -left)
-        d = tl.where(tl.abs(d) < float("inf"), d + left, d)
-    else:  # half types need fewer digits
-        e = tl.exp2(d * 1.4426950408889634)
-    is_equal = x == reference
-    return tl.where(is_equal, 1.0, e), tl.where(is_equal, 0.0, d)
-
-
-@triton.jit
-def _exponentials(
-    x_ptr, xc, t, inside, classes,
-    WIDE: tl.constexpr, EXACT: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
-):  # fmt: skip
-    """A reference, and the sum of e^(x - reference) over the classes but t, in one pass.
-
-    The reference is at most 8 below the largest logit: so it moves seldom, and each time it does
-    the error of what was summed before it is made small.
-    """
-    reference = tl.full((ROWS,), float("-inf"), WIDE)
-    total = tl.full((ROWS,), 0.0, WIDE)
-    lost = total
-    for start in range(0, classes, BLOCK):
-        j = start + tl.arange(0, BLOCK)
-        mask = inside[:, None] & (j < classes)[None, :]
-        x = tl.load(x_ptr[:, None] + (j.to(tl.int64) * xc)[None, :], mask, float("-inf")).to(WIDE)
-        x = tl.where(j[None, :] == t.to(tl.int32)[:, None], float("-inf"), x)
-        largest = tl.max(x, 1)
-        moved = tl.where(largest > reference + 8.0, largest, reference)
-        kept, _ = _relative(reference, moved, True)
-        e, _ = _relative(x, moved[:, None], EXACT)
-        total, lost = _add(total * kept, lost * kept, tl.sum(e, 1))
-        reference = moved
-    total = _added(total, lost)
-    # There is no limit at two infinities.
-    is_wrong = (reference == float("inf")) & (total > 1.5)
-    return reference, tl.where(is_wrong, float("nan"), total)
-
-
-@triton.jit
-def _margin(x, reference, others):
-    """z = x - reference - log others, in two parts."""
-    d = x - reference
-    high, low = _log(others)
-    z = d - high
-    low = _left_over(d, high, z) + (_left_over(x, reference, d) - low)
-    both = z + low
-    is_finite = tl.abs(z) < float("inf")
-    low = tl.where(is_finite, low - (both - z), 0.0)
-    z = tl.where(is_finite, both, z)
-    is_largest = (reference == float("-inf")) | (others == 0.0)
-    z = tl.where(is_largest, tl.where(x > float("-inf"), float("inf"), float("nan")), z)
-    low = tl.where(is_largest, 0.0, low)
-    return tl.where(others == others, z, float("nan")), low
-
-
-@triton.jit(do_not_specialize=["rows", "slices", "ignored", "xo", "to", "tr", "wc"])
-def _softmax_forward(
-    x_ptr, t_ptr, w_ptr, loss_ptr, saved_ptr,
-    rows, slices, classes, ignored, xo, xr, xc, to, tr, wc,
-    gamma: tl.float64, gamma_ptr,
-    WIDE: tl.constexpr, EXACT: tl.constexpr, REDUCE: tl.constexpr, SAVE: tl.constexpr,
-    ALIGN: tl.constexpr, ALIGN_ROWS: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
-):  # fmt: skip
-    """w_t q^gamma u of z = x_t - log (sum of the other e^x); if REDUCE, sums of it and of w_t.
-
-    Reads x once, and for each row t, x_t and w_t: 4 bytes an element in float32. For the backward
-    pass it writes three numbers a row: log sum of the other e^x in two parts, and
-    G = w_t q^gamma (q + gamma p u).
-    """
-    gamma, rate, rate_left = _rates(gamma, gamma_ptr, WIDE)
-    if ALIGN > 1:
-        classes, xo, xr = _multiples(classes, xo, xr, ALIGN)
-    if ALIGN_ROWS > 1:
-        rows, xo, xc = _multiples(rows, xo, xc, ALIGN_ROWS)
-    blocks = (rows + ROWS - 1) // ROWS
-    count = tl.cast(rows, tl.int64) * slices
-    loss_sum, weight_sum = tl.full((), 0.0, tl.float64), tl.full((), 0.0, tl.float64)
-    for block in range(tl.program_id(0), blocks * slices, tl.num_programs(0)):
-        o = tl.cast(block // blocks, tl.int64)
-        r = (block % blocks).to(tl.int64) * ROWS + tl.arange(0, ROWS)
-        inside = r < rows
-        t = tl.load(t_ptr + o * to + r * tr, inside, ignored).to(tl.int64)
-        kept = inside & (t != ignored)
-        is_class = (t >= 0) & (t < classes)
-        t = tl.where(is_class, t, 0)
-        x_row = x_ptr + o * xo + r * xr
-        x_t = tl.load(x_row + t * xc, kept, 0.0).to(WIDE)
-        w_t = tl.full((ROWS,), 1.0, WIDE)
-        if w_ptr is not None:
-            w_t = tl.load(w_ptr + t * wc, kept, 1.0).to(WIDE)
-        reference, others = _exponentials(x_row, xc, t, inside, classes, WIDE, EXACT, ROWS, BLOCK)
-        z, low = _margin(x_t, reference, others)
-        z = tl.where(is_class | ~kept, z, float("nan"))
-        p, q, u, power = _binary(z, low, rate, rate_left)
-        value = tl.where(kept, _times(w_t, power * u), 0.0)
-        item = o * rows + r
-        if REDUCE:
-            loss_sum += tl.sum(value.to(tl.float64), 0)
-            weight_sum += tl.sum(tl.where(kept, w_t, 0.0).to(tl.float64), 0)
-        else:
-            _store(loss_ptr + item, value, inside)
-        if SAVE:
-            tl.store(saved_ptr + item, reference, inside)
-            tl.store(saved_ptr + count + item, 1.0 / others, inside)
-            slope = w_t * power * (q + gamma * _product(p, u))
-            tl.store(saved_ptr + 2 * count + item, slope, inside)
-    if REDUCE:
-        tl.store(loss_ptr + tl.program_id(0), loss_sum)
-        tl.store(loss_ptr + tl.num_programs(0) + tl.program_id(0), weight_sum)
-
-
-@triton.jit(do_not_specialize=["rows", "slices", "ignored", "xo", "to", "tr", "uo", "ur", "go"])
-def _softmax_backward(
-    x_ptr, t_ptr, saved_ptr, up_ptr, share_ptr, gradient_ptr,
-    rows, slices, classes, ignored, xo, xr, xc, to, tr, uo, ur, go, gr, gc,
-    WIDE: tl.constexpr, EXACT: tl.constexpr, REDUCE: tl.constexpr,
-    ALIGN: tl.constexpr, ALIGN_ROWS: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
-):  # fmt: skip
-    """-G for class t and G e^x_j / (sum of the other e^x) for j, times what comes back.
-
-    Reads x and writes the gradient, and reads four or five numbers a row: 8 bytes an element in
-    float32.
-    """
-    if ALIGN > 1:
-        classes, xo, xr = _multiples(classes, xo, xr, ALIGN)
-        _, go, gr = _multiples(classes, go, gr, ALIGN)
-    if ALIGN_ROWS > 1:
-        rows, xo, xc = _multiples(rows, xo, xc, ALIGN_ROWS)
-        _, go, gc = _multiples(rows, go, gc, ALIGN_ROWS)
-    parts = (classes + BLOCK - 1) // BLOCK
-    j = (tl.program_id(0) % parts) * BLOCK + tl.arange(0, BLOCK)
-    block, blocks = tl.program_id(0) // parts, (rows + ROWS - 1) // ROWS
-    o = tl.cast(block // blocks, tl.int64)
-    r = (block % blocks).to(tl.int64) * ROWS + tl.arange(0, ROWS)
-    inside = r < rows
-    t = tl.load(t_ptr + o * to + r * tr, inside, ignored).to(tl.int64)
-    kept = inside & (t != ignored)
-    count = tl.cast(rows, tl.int64) * slices
-    saved = saved_ptr + o * rows + r
-    reference = tl.load(saved, kept, 0.0)
-    inverse = tl.load(saved + count, kept, 0.0)
-    slope = tl.load(saved + 2 * count, kept, 0.0)
-    if REDUCE:
-        up = tl.load(up_ptr).to(WIDE)
-    else:
-        up = tl.load(up_ptr + o * uo + r * ur, kept, 0.0).to(WIDE)
-    if share_ptr is not None:
-        up *= tl.load(share_ptr).to(WIDE)
-    slope = (slope * up)[:, None]
-    mask = inside[:, None] & (j < classes)[None, :]
-    is_target = j[None, :] == t.to(tl.int32)[:, None]
-    j = j.to(tl.int64)
-    x = tl.load(x_ptr + o * xo + (r * xr)[:, None] + (j * xc)[None, :], mask, 0.0).to(WIDE)
-    e, _ = _relative(x, reference[:, None], EXACT)
-    gradient = tl.where(is_target, -slope, slope * (e * inverse[:, None]))
-    gradient = tl.where(kept[:, None], gradient, 0.0)  # nothing comes back to an ignored row
-    _store(gradient_ptr + o * go + (r * gr)[:, None] + (j * gc)[None, :], gradient, mask)
-
-
-@triton.jit
-def _factors(
-    y_ptr, yc, w_ptr, wc, t, j, mask, given, even, WIDE: tl.constexpr
-):  # fmt: skip
-    """w_j y_j of the smoothed target: probabilities, or the class index t of each row."""
-    if y_ptr is None:
-        y = tl.where(j[None, :] == t[:, None], given, 0.0)
-    else:
-        y = given * tl.load(y_ptr[:, None] + (j * yc)[None, :], mask, 0.0).to(WIDE)
-    factor = tl.where(mask, y + even, 0.0)
-    if w_ptr is not None:
-        factor *= tl.load(w_ptr + (j * wc)[None, :], mask, 0.0).to(WIDE)
-    return factor
-
-
-@triton.jit
-def _class_terms(x, reference, most, total, log_total, rate, rate_left, gamma, EXACT: tl.constexpr):
-    """Of each class: e = e^(x - reference), whether that is more than `most`, half of the total,
-    and if not q, q^gamma u and q^gamma (1 + gamma p u / q).
-    """
-    e, d = _relative(x, reference, EXACT)
-    is_top = e > most
-    odds = e / (total - tl.where(is_top, 0.0, e))
-    u = log_total - d
-    power = _decay(_log1p(tl.where(is_top, 0.0, odds)), None, rate, rate_left)
-    return e, is_top, 1.0 / (1.0 + odds), power * u, power * (1.0 + gamma * _product(odds, u))
-
-
-@triton.jit(do_not_specialize=["rows", "slices", "ignored", "xo", "to", "tr", "wc"])
-def _softmax_soft_forward(
-    x_ptr, t_ptr, y_ptr, w_ptr, loss_ptr, saved_ptr,
-    rows, slices, classes, ignored, xo, xr, xc, to, tr, tc, wc,
-    gamma: tl.float64, gamma_ptr, given: tl.float64, even: tl.float64,
-    WIDE: tl.constexpr, EXACT: tl.constexpr, REDUCE: tl.constexpr, SAVE: tl.constexpr,
-    ALIGN: tl.constexpr, ALIGN_ROWS: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
-):  # fmt: skip
-    """sum_c a_c q_c^gamma u_c, a_c = w_c y_c; if REDUCE, sums of it and of w_t.
-
-    The class that has most of the probability, if there is one, is done last: its q is the sum of
-    the others' e^x, which 1 - p would have lost.
-
-    Reads x twice, the second time from the cache if a row is not too long, and y: 4 to 12 bytes an
-    element in float32. For the backward pass it writes five numbers a row.
-    """
-    gamma, rate, rate_left = _rates(gamma, gamma_ptr, WIDE)
-    given, even = tl.full((), given, WIDE), tl.full((), even, WIDE)
-    if ALIGN > 1:
-        classes, xo, xr = _multiples(classes, xo, xr, ALIGN)
-    if ALIGN_ROWS > 1:
-        rows, xo, xc = _multiples(rows, xo, xc, ALIGN_ROWS)
-    blocks = (rows + ROWS - 1) // ROWS
-    count = tl.cast(rows, tl.int64) * slices
-    loss_sum, weight_sum = tl.full((), 0.0, tl.float64), tl.full((), 0.0, tl.float64)
-    for block in range(tl.program_id(0), blocks * slices, tl.num_programs(0)):
-        o = tl.cast(block // blocks, tl.int64)
-        r = (block % blocks).to(tl.int64) * ROWS + tl.arange(0, ROWS)
-        inside = r < rows
-        kept = inside
-        is_none = ~inside  # of the rows that there are, none yet
-        t = tl.full((ROWS,), -1, tl.int64)
-        y_row = y_ptr
-        if y_ptr is None:
-            t = tl.load(t_ptr + o * to + r * tr, inside, ignored).to(tl.int64)
-            kept = inside & (t != ignored)
-            is_none = kept & ((t < 0) | (t >= classes))
-        else:
-            y_row = y_ptr + o * to + r * tr
-        x_row = x_ptr + o * xo + r * xr
-        none = tl.full((ROWS,), -1, tl.int64)
-        reference, total = _exponentials(x_row, xc, none, inside, classes, WIDE, EXACT, ROWS, BLOCK)
-        is_wrong = (reference == float("-inf")) | (total != total) | is_none
-        total = tl.where(is_wrong, float("nan"), total)
-        high, low = _log(total)
-        log_total = tl.where(is_wrong, float("nan"), high + low)
-        value = tl.full((ROWS,), 0.0, WIDE)
-        rest, others = value, value
-        value_lost, rest_lost, others_lost = value, value, value
-        x_top, a_top = value, value
-        for start in range(0, classes, BLOCK):
-            j = (start + tl.arange(0, BLOCK)).to(tl.int64)
-            mask = inside[:, None] & (j < classes)[None, :]
-            x = tl.load(x_row[:, None] + (j * xc)[None, :], mask, float("-inf")).to(WIDE)
-            a = _factors(y_row, tc, w_ptr, wc, t, j, mask, given, even, WIDE)
-            e, is_top, _, loss, h = _class_terms(
-                x, reference[:, None], 0.5 * total[:, None], total[:, None], log_total[:, None],
-                rate, rate_left, gamma, EXACT,
-            )  # fmt: skip
-            part = tl.sum(tl.where(is_top, 0.0, _times(a, loss)), 1)
-            value, value_lost = _add(value, value_lost, part)
-            part = tl.sum(tl.where(is_top, 0.0, a * h), 1)
-            others, others_lost = _add(others, others_lost, part)
-            rest, rest_lost = _add(rest, rest_lost, tl.sum(tl.where(is_top, 0.0, e), 1))
-            x_top += tl.sum(tl.where(is_top, x, 0.0), 1)
-            a_top += tl.sum(tl.where(is_top, a, 0.0), 1)
-        value, rest = _added(value, value_lost), _added(rest, rest_lost)
-        others = _added(others, others_lost)
-        reference_at_top = tl.where(x_top == reference, 0.0, reference)
-        z, low = _margin(tl.where(x_top == reference, 0.0, x_top), reference_at_top, rest)
-        p, q, u, power = _binary(z, low, rate, rate_left)
-        value += _times(a_top, power * u)
-        value = tl.where(kept, tl.where(is_wrong, float("nan"), value), 0.0)
-        item = o * rows + r
-        if REDUCE:
-            loss_sum += tl.sum(value.to(tl.float64), 0)
-            if y_ptr is None:
-                w_t = tl.where(kept, 1.0, 0.0)
-                if w_ptr is not None:
-                    w_t = tl.load(w_ptr + t * wc, kept & ~is_none, 0.0)
-                weight_sum += tl.sum(w_t.to(tl.float64), 0)
-        else:
-            _store(loss_ptr + item, value, inside)
-        if SAVE:
-            ratio = tl.where(q > 1e-30, u / q, 1.0)
-            tl.store(saved_ptr + item, reference, inside)
-            tl.store(saved_ptr + count + item, total, inside)
-            tl.store(saved_ptr + 2 * count + item, rest, inside)
-            tl.store(saved_ptr + 3 * count + item, others, inside)
-            h = tl.where(a_top == 0.0, 0.0, a_top * power * (1.0 + gamma * (p * ratio)))
-            tl.store(saved_ptr + 4 * count + item, h, inside)
-    if REDUCE:
-        tl.store(loss_ptr + tl.program_id(0), loss_sum)
-        tl.store(loss_ptr + tl.num_programs(0) + tl.program_id(0), weight_sum)
-
-
-@triton.jit(
-    do_not_specialize=[
-        "rows", "slices", "ignored", "xo", "to", "tr", "wc", "uo", "ur", "go"
-    ]
-)  # fmt: skip
-def _softmax_soft_backward(
-    x_ptr, t_ptr, y_ptr, w_ptr, saved_ptr, up_ptr, share_ptr, gradient_ptr,
-    rows, slices, classes, ignored, xo, xr, xc, to, tr, tc, wc, uo, ur, go, gr, gc,
-    gamma: tl.float64, gamma_ptr, given: tl.float64, even: tl.float64,
-    share: tl.float64,
-    WIDE: tl.constexpr, EXACT: tl.constexpr, REDUCE: tl.constexpr,
-    ALIGN: tl.constexpr, ALIGN_ROWS: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
-):  # fmt: skip
-    """p_j (sum of the other h) - q_j h_j, with h_c = a_c q_c^gamma (1 + gamma p_c u_c / q_c), times
-    what comes back from the loss.
-
-    Reads x and y and writes the gradient, and reads six or seven numbers a row: 8 or 12 bytes an
-    element in float32.
-    """
-    gamma, rate, rate_left = _rates(gamma, gamma_ptr, WIDE)
-    given, even = tl.full((), given, WIDE), tl.full((), even, WIDE)
-    if ALIGN > 1:
-        classes, xo, xr = _multiples(classes, xo, xr, ALIGN)
-        _, go, gr = _multiples(classes, go, gr, ALIGN)
-    if ALIGN_ROWS > 1:
-        rows, xo, xc = _multiples(rows, xo, xc, ALIGN_ROWS)
-        _, go, gc = _multiples(rows, go, gc, ALIGN_ROWS)
-    parts = (classes + BLOCK - 1) // BLOCK
-    j = ((tl.program_id(0) % parts) * BLOCK + tl.arange(0, BLOCK)).to(tl.int64)
-    block, blocks = tl.program_id(0) // parts, (rows + ROWS - 1) // ROWS
-    o = tl.cast(block // blocks, tl.int64)
-    r = (block % blocks).to(tl.int64) * ROWS + tl.arange(0, ROWS)
-    inside = r < rows
-    kept = inside
-    t = tl.full((ROWS,), -1, tl.int64)
-    y_row = y_ptr
-    if y_ptr is None:
-        t = tl.load(t_ptr + o * to + r * tr, inside, ignored).to(tl.int64)
-        kept = inside & (t != ignored)
-    else:
-        y_row = y_ptr + o * to + r * tr
-    count = tl.cast(rows, tl.int64) * slices
-    saved = saved_ptr + o * rows + r
-    reference = tl.load(saved, kept, 0.0)[:, None]
-    total = tl.load(saved + count, kept, 1.0)[:, None]
-    rest = tl.load(saved + 2 * count, kept, 0.0)[:, None]
-    others = tl.load(saved + 3 * count, kept, 0.0)[:, None]
-    h_top = tl.load(saved + 4 * count, kept, 0.0)[:, None]
-    if REDUCE:
-        up = tl.load(up_ptr).to(WIDE)
-        up = tl.full((ROWS,), 1.0, WIDE) * up
-    else:
-        up = tl.load(up_ptr + o * uo + r * ur, kept, 0.0).to(WIDE)
-    if share_ptr is None:
-        up *= tl.full((), share, WIDE)
-    else:
-        up *= tl.load(share_ptr).to(WIDE)
-    mask = inside[:, None] & (j < classes)[None, :]
-    x = tl.load(x_ptr + o * xo + (r * xr)[:, None] + (j * xc)[None, :], mask, 0.0).to(WIDE)
-    a = _factors(y_row, tc, w_ptr, wc, t, j, mask, given, even, WIDE)
-    high, low = _log(total)
-    log_total = tl.where(total == total, high + low, float("nan"))
-    # A little more than half: a class done here as one of many loses no digits yet, but one that
-    # the forward pass has not done last must not be the last here.
-    e, is_top, q, _, h = _class_terms(
-        x, reference, 0.5001 * total, total, log_total, rate, rate_left, gamma, EXACT
+from focal_lib._ways import composed
+from focal_lib._ways import triton_kernels as kernels
+from focal_lib._ways.settings import Settings
+
+
+def sigmoid_focal(x: Tensor, y: Tensor, settings: Settings) -> Tensor:
+    """The loss of two classes, differentiable by x."""
+    if _is_watched(x, y, settings.weight, settings.pos_weight):
+        loss: Tensor = sigmoid_focal_operator(
+            x, y, settings.weight, settings.pos_weight, _tensor_of(settings.gamma, x),
+            settings.gamma > _LARGE, settings.positive, settings.negative, settings.ignored,
+            settings.reduction, settings.dtype,
+        )[0]  # fmt: skip
+        return loss
+    if not (x.requires_grad and torch.is_grad_enabled()):
+        return launch_sigmoid_forward(x, y, _gamma_of(settings), settings)[0]
+    loss = _SigmoidFocal.apply(x, y, settings)  # type: ignore[no-untyped-call]
+    return loss
+
+
+def softmax_focal(x: Tensor, target: Tensor, settings: Settings) -> Tensor:
+    """The loss of many classes, differentiable by x."""
+    if _is_watched(x, target, settings.weight):
+        save = torch.is_grad_enabled()  # also of a logit that a transform has wrapped
+        loss: Tensor = softmax_focal_operator(
+            x, target, settings.weight, _tensor_of(settings.gamma, x), settings.gamma > _LARGE,
+            cast(int, settings.ignored), settings.smoothing, settings.reduction, settings.dtype,
+            save,
+        )[0]  # fmt: skip
+        return loss
+    if not (x.requires_grad and torch.is_grad_enabled()):
+        return launch_softmax_forward(x, target, _gamma_of(settings), settings, False)[0]
+    loss = _SoftmaxFocal.apply(x, target, settings)  # type: ignore[no-untyped-call]
+    return loss
+
+
+def _is_watched(*tensors: Tensor | None) -> bool:
+    """Whether something looks at what is called, a compiler or a dispatch mode, or is no memory."""
+    return (
+        torch.compiler.is_compiling()
+        or torch._C._len_torch_dispatch_stack() > 0
+        or any(t is not None and type(t) not in (Tensor, torch.nn.Parameter) for t in tensors)
     )
-    h *= a
-    p = e / total
-    gradient = tl.where(is_top, p * others - rest / total * h_top, p * (others - h + h_top) - q * h)
-    gradient = tl.where(kept[:, None], gradient * up[:, None], 0.0)
-    _store(gradient_ptr + o * go + (r * gr)[:, None] + (j * gc)[None, :], gradient, mask)
+
+
+def _tensor_of(value: float, like: Tensor) -> Tensor:
+    """The number on the device, in a way that a compiler does not take it for a constant."""
+    return like.new_zeros((), dtype=torch.float64) + value
+
+
+class _SigmoidFocal(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, y: Tensor, settings: Settings) -> Tensor:
+        loss, share = launch_sigmoid_forward(x, y, _gamma_of(settings), settings)
+        ctx.save_for_backward(x, y, settings.weight, settings.pos_weight, share)
+        ctx.settings = settings._replace(weight=None, pos_weight=None)
+        return loss
+
+    @staticmethod
+    def backward(ctx: Any, up: Tensor) -> tuple[Tensor, None, None]:
+        x, y, weight, pos_weight, share = ctx.saved_tensors
+        settings = ctx.settings._replace(weight=weight, pos_weight=pos_weight)
+        if torch.is_grad_enabled() or not _is_plain(up):
+            gradient = composed.composed_gradient(composed.sigmoid_focal, up, x, y, settings)
+        else:
+            gradient = launch_sigmoid_backward(up, x, y, share, _gamma_of(settings), settings)
+        return gradient, None, None
+
+
+class _SoftmaxFocal(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, target: Tensor, settings: Settings) -> Tensor:
+        loss, *kept = launch_softmax_forward(x, target, _gamma_of(settings), settings, True)
+        ctx.save_for_backward(x, target, settings.weight, *kept)
+        ctx.settings = settings._replace(weight=None)
+        return loss
+
+    @staticmethod
+    def backward(ctx: Any, up: Tensor) -> tuple[Tensor, None, None]:
+        x, target, weight, saved, share = ctx.saved_tensors
+        settings = ctx.settings._replace(weight=weight)
+        if torch.is_grad_enabled() or not _is_plain(up):
+            gradient = composed.composed_gradient(composed.softmax_focal, up, x, target, settings)
+        else:
+            gamma = _gamma_of(settings)
+            gradient = launch_softmax_backward(up, x, target, saved, share, gamma, settings)
+        return gradient, None, None
+
+
+def _is_plain(up: Tensor) -> bool:
+    """Whether what comes back is in memory as it is, and of one batch."""
+    return (
+        type(up) is Tensor
+        and not torch._C._functorch.is_functorch_wrapped_tensor(up)
+        and not torch._C._functorch.is_legacy_batchedtensor(up)
+        and not up.is_neg()
+        and not up._is_zerotensor()
+    )
 
 
 # --- Launches -------------------------------------------------------------------------------------
@@ -712,18 +124,31 @@ def _softmax_soft_backward(
 _BLOCK = 1024  # elements of a program of the sigmoid loss
 _TILE = 2048  # logits of a program of the softmax loss, rows times classes, in float32
 _PROGRAMS = 4096  # at most so many sum losses, so that one can sum what they have
+_LARGE = 20.0  # a gamma beyond needs more digits
 _TRITON = {torch.float32: tl.float32, torch.float64: tl.float64}
 
 
-def _gamma_of(gamma: float | Tensor) -> tuple[float, Tensor | None]:
-    """As a number, or where it is on the device."""
-    return (0.0, gamma) if isinstance(gamma, Tensor) else (gamma, None)
+class _Gamma(NamedTuple):
+    """A number, or where it is on the device; and whether it is large."""
+
+    value: float
+    pointer: Tensor | None
+    is_large: bool
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        return {"gamma": self.value, "gamma_ptr": self.pointer}
 
 
-def _wide(*tensors: Tensor | None) -> torch.dtype:
-    """What is computed in: float64 if one of the tensors has it."""
+def _gamma_of(settings: Settings) -> _Gamma:
+    return _Gamma(settings.gamma, None, settings.gamma > _LARGE)
+
+
+def _precision(gamma: _Gamma, *tensors: Tensor | None) -> tuple[torch.dtype, bool]:
+    """What is computed in, and whether in two parts where that counts."""
     is_double = any(t is not None and t.dtype == torch.float64 for t in tensors)
-    return torch.float64 if is_double else torch.float32
+    wide = torch.float64 if is_double or gamma.is_large else torch.float32
+    return wide, is_double and gamma.is_large
 
 
 def _device(x: Tensor) -> Any:
@@ -733,18 +158,19 @@ def _device(x: Tensor) -> Any:
     return nullcontext()
 
 
-def _flat(*tensors: Tensor) -> tuple[int, tuple[int, ...]]:
-    """As few dimensions as serve all the tensors, which have one shape; and, if these are three or
-    less, the last two sizes and three strides of each.
+def _flat(**named: Tensor | None) -> dict[str, int] | None:
+    """As few dimensions as serve all the tensors, which have one shape: the last two sizes, and by
+    the tensors' names three strides of each, 0 where there is none. None if they are more than 3.
     """
-    first = tensors[0]
+    tensors = {name: t for name, t in named.items() if t is not None}
+    first = next(iter(tensors.values()))
     sizes: list[int] = []
     strides = [[0] * len(tensors)] * 2
-    if all(t.is_contiguous() for t in tensors):
+    if all(t.is_contiguous() for t in tensors.values()):
         strides = [*strides, [1] * len(tensors)]
     else:
         for d in sorted(range(first.ndim), key=first.stride, reverse=True):
-            size, steps = first.shape[d], [t.stride(d) for t in tensors]
+            size, steps = first.shape[d], [t.stride(d) for t in tensors.values()]
             if size == 1:
                 continue
             if sizes and all(a == size * b for a, b in zip(strides[-1], steps, strict=True)):
@@ -753,76 +179,99 @@ def _flat(*tensors: Tensor) -> tuple[int, tuple[int, ...]]:
             else:
                 sizes.append(size)
                 strides.append(steps)
-    last = zip(*strides[-3:], strict=True)
-    return max(len(sizes), 1), (*[1, 1, *sizes][-2:], *(n for three in last for n in three))
+    if len(sizes) > 3:
+        return None
+    layout = {"n1": [1, 1, *sizes][-2], "n2": [1, 1, *sizes][-1], "DIMS": max(len(sizes), 1)}
+    for d, steps in enumerate(strides[-3:]):
+        layout |= {f"{name}{d}": 0 for name in named}
+        layout |= {f"{name}{d}": step for name, step in zip(tensors, steps, strict=True)}
+    return layout
 
 
-def _sum_up(partial: Tensor, reduction_share: float | None, dtype: torch.dtype) -> list[Tensor]:
-    """The loss of partial sums; and of what the mean divides by, if its share is not known."""
-    weighted = reduction_share is None
+def _sum_up(partial: Tensor, settings: Settings, divisor: float | None) -> tuple[Tensor, Tensor]:
+    """The loss of partial sums; and 1 over what a mean divides by: the divisor, if it is known."""
+    is_mean, weighted = settings.reduction == "mean", divisor is None
     count = len(partial) // 2 if weighted else len(partial)
-    loss = torch.empty((), dtype=dtype, device=partial.device)
-    share = torch.empty(1 if weighted else 0, dtype=torch.float64, device=partial.device)
-    block = 128 if count <= 128 else _PROGRAMS
-    _finish[(1,)](partial, loss, share, count, reduction_share or 0.0, weighted, block)
-    return [loss, share]
+    loss = torch.empty((), dtype=settings.dtype, device=partial.device)
+    share = torch.empty(int(is_mean), dtype=torch.float64, device=partial.device)
+    kernels.sum_up[(1,)](
+        partial_ptr=partial, loss_ptr=loss, share_ptr=share, count=count,
+        divisor=divisor or 0.0, MEAN=is_mean, WEIGHTED=weighted,
+        BLOCK=128 if count <= 128 else _PROGRAMS,
+    )  # fmt: skip
+    return loss, share
 
 
-def sigmoid_forward(
-    x: Tensor, y: Tensor, positive: float, negative: float,
-    gamma: float | Tensor, reduction: str,
-    dtype: torch.dtype,
-) -> Tensor:  # fmt: skip
-    """The loss, of the dtype."""
-    n, wide = x.numel(), _wide(x, y)
-    block = _BLOCK if wide == torch.float32 else _BLOCK // 4
-    blocks = -(-n // block)
-    if reduction == "none":
-        programs, loss = blocks, torch.empty_like(x, dtype=dtype)
-        dimensions, layout = _flat(x, y, loss)
+def _not_empty(share: Tensor) -> Tensor | None:
+    return share if share.numel() else None
+
+
+def _sigmoid_arguments(
+    x: Tensor, y: Tensor, gamma: _Gamma, settings: Settings
+) -> tuple[Tensor | None, Tensor | None, dict[str, Any]]:
+    """The weights in the shape of x; and what both passes are launched with."""
+    w, v = (t if t is None else t.expand_as(x) for t in (settings.weight, settings.pos_weight))
+    wide, precise = _precision(gamma, x, y, w, v)
+    return w, v, {
+        "n": x.numel(), "positive": settings.positive, "negative": settings.negative,
+        "ignored": math.nan if settings.ignored is None else settings.ignored,
+        **gamma.arguments, "WIDE_INDEX": x.numel() >= 2**31,
+        "WIDE": _TRITON[wide], "PRECISE": precise, "REDUCE": settings.reduction != "none",
+        "BLOCK": _BLOCK if wide == torch.float32 else _BLOCK // 4,
+    }  # fmt: skip
+
+
+def launch_sigmoid_forward(
+    x: Tensor, y: Tensor, gamma: _Gamma, settings: Settings
+) -> tuple[Tensor, Tensor]:
+    """The loss, and of a mean 1 over what it divides by."""
+    w, v, arguments = _sigmoid_arguments(x, y, gamma, settings)
+    n, reduced = x.numel(), settings.reduction != "none"
+    counts = settings.reduction == "mean" and settings.ignored is not None
+    blocks = -(-n // arguments["BLOCK"])
+    programs = min(blocks, _PROGRAMS) if reduced else blocks
+    if reduced:
+        loss = torch.empty((1 + counts) * programs, dtype=torch.float64, device=x.device)
     else:
-        programs = min(blocks, _PROGRAMS)
-        loss = torch.empty(programs, dtype=torch.float64, device=x.device)
-        dimensions, layout = _flat(x, y, x)
-    if dimensions > 3:
-        options = (positive, negative, gamma, reduction, dtype)
-        flat = sigmoid_forward(x.contiguous(), y.contiguous(), *options)
-        return loss.copy_(flat) if reduction == "none" else flat
+        loss = torch.empty_like(x, dtype=settings.dtype)
+    layout = _flat(x=x, y=y, w=w, v=v, l=None if reduced else loss)
+    if layout is None:
+        dense = settings._replace(
+            weight=None if w is None else w.contiguous(),
+            pos_weight=None if v is None else v.contiguous(),
+        )
+        result, share = launch_sigmoid_forward(x.contiguous(), y.contiguous(), gamma, dense)
+        return (result if reduced else loss.copy_(result)), share
     with _device(x):
         if n:
-            _sigmoid_forward[(programs,)](
-                x, y, loss, n, blocks, *layout, positive, negative, *_gamma_of(gamma),
-                dimensions, n >= 2**31, _TRITON[wide], reduction != "none", block,
+            kernels.sigmoid_focal_forward[(programs,)](
+                x_ptr=x, y_ptr=y, w_ptr=w, v_ptr=v, loss_ptr=loss, blocks=blocks,
+                **layout, **arguments, COUNT=counts,
             )  # fmt: skip
-        if reduction == "none":
-            return loss
-        share = 1.0 if reduction == "sum" else 1 / n if n else math.nan
-        return _sum_up(loss, share, dtype)[0]
+        if reduced:
+            return _sum_up(loss, settings, None if counts else n)
+    return loss, torch.empty(0, dtype=torch.float64, device=x.device)
 
 
-def sigmoid_backward(
-    up: Tensor,
-    x: Tensor,
-    y: Tensor,
-    positive: float,
-    negative: float,
-    gamma: float | Tensor,
-    reduction: str,
+def launch_sigmoid_backward(
+    up: Tensor, x: Tensor, y: Tensor, share: Tensor, gamma: _Gamma, settings: Settings
 ) -> Tensor:
     """The gradient by x, given that by the loss."""
-    n, wide, reduced = x.numel(), _wide(x, y), reduction != "none"
-    gradient = torch.empty_like(x)
-    dimensions, layout = _flat(x, y, x if reduced else up, gradient)
-    if dimensions > 3:
+    w, v, arguments = _sigmoid_arguments(x, y, gamma, settings)
+    gradient, reduced = torch.empty_like(x), settings.reduction != "none"
+    layout = _flat(x=x, y=y, w=w, v=v, u=None if reduced else up, g=gradient)
+    if layout is None:
+        dense = settings._replace(
+            weight=None if w is None else w.contiguous(),
+            pos_weight=None if v is None else v.contiguous(),
+        )
         tensors = (up.contiguous(), x.contiguous(), y.contiguous())
-        return gradient.copy_(sigmoid_backward(*tensors, positive, negative, gamma, reduction))
-    block = _BLOCK if wide == torch.float32 else _BLOCK // 4
-    if n:
+        return gradient.copy_(launch_sigmoid_backward(*tensors, share, gamma, dense))
+    if x.numel():
         with _device(x):
-            _sigmoid_backward[(-(-n // block),)](
-                x, y, up, gradient, n, *layout, positive, negative, *_gamma_of(gamma),
-                1 / n if reduction == "mean" else 1.0,
-                dimensions, n >= 2**31, _TRITON[wide], reduced, block,
+            kernels.sigmoid_focal_backward[(-(-x.numel() // arguments["BLOCK"]),)](
+                x_ptr=x, y_ptr=y, w_ptr=w, v_ptr=v, up_ptr=up, share_ptr=_not_empty(share),
+                gradient_ptr=gradient, **layout, **arguments,
             )  # fmt: skip
     return gradient
 
@@ -903,232 +352,261 @@ def _power_of_two(n: int) -> int:
     return 1 << max(n - 1, 0).bit_length()
 
 
-def softmax_forward(
-    input: Tensor, target: Tensor, weight: Tensor | None, gamma: float | Tensor, ignored: int,
-    smoothing: float, reduction: str, dtype: torch.dtype, save: bool,
-) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-    """The loss, of the dtype; and for the backward pass some numbers a row, and 1 over what the
-    mean divides by if it is known on the device alone.
+def _softmax_arguments(
+    x: Tensor, target: Tensor, gamma: _Gamma, settings: Settings, gradient: Tensor | None = None
+) -> tuple[bool, _Layout, dict[str, Any]]:
+    """Whether targets are soft; the layout of x; and what the passes of either are launched with.
+
+    The tensors that are launched with are among it: they may be copies.
     """
-    has_index, reduced = not target.is_floating_point(), reduction != "none"
-    is_soft = not has_index or smoothing > 0
-    wide = _wide(input, target, weight)
-    (x, at), (t, of) = _items(input, True), _items(target, not has_index)
-    align, align_rows, tile, block, warps = _tile(wide == torch.float64, is_soft, at)
-    items, blocks = at.slices * at.rows, at.slices * -(-at.rows // tile)
+    has_index = not target.is_floating_point()
+    is_soft = not has_index or settings.smoothing > 0
+    wide, precise = _precision(gamma, x, target, settings.weight)
+    (x, at), (target, of) = _items(x, True), _items(target, not has_index)
+    to = None if gradient is None else _items(gradient, True)[1]
+    align, align_rows, tile, block, warps = _tile(
+        wide == torch.float64, is_soft, at, *([] if to is None else [to])
+    )
+    arguments = {
+        "x_ptr": x, "rows": at.rows, "slices": at.slices, "classes": at.classes,
+        "ignored": settings.ignored, "xo": at.slice, "xr": at.row, "xc": at.class_,
+        "to": of.slice, "tr": of.row,
+        "WIDE": _TRITON[wide], "EXACT": x.dtype in _TRITON, "REDUCE": settings.reduction != "none",
+        "ALIGN": align, "ALIGN_ROWS": align_rows, "ROWS": tile, "BLOCK": block, "num_warps": warps,
+    }  # fmt: skip
+    if to is not None:
+        arguments |= {"gradient_ptr": gradient, "go": to.slice, "gr": to.row, "gc": to.class_}
+    if to is None or is_soft:
+        arguments |= {"w_ptr": settings.weight, **gamma.arguments, "PRECISE": precise}
+        arguments["wc"] = 0 if settings.weight is None else settings.weight.stride(0)
+    arguments["t_ptr"] = target if has_index else None
+    if is_soft:
+        arguments["y_ptr"], arguments["tc"] = None if has_index else target, of.class_
+        arguments["given"], arguments["even"] = (
+            1 - settings.smoothing, settings.smoothing / at.classes
+        )  # fmt: skip
+    return is_soft, at, arguments
+
+
+def _saved_numbers(is_soft: bool, precise: bool) -> int:
+    """What the softmax loss keeps of a row for its backward pass."""
+    return 5 + precise if is_soft else 3
+
+
+def launch_softmax_forward(
+    x: Tensor, target: Tensor, gamma: _Gamma, settings: Settings, save: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The loss; for the backward pass, if it is to be saved, some numbers a row; and of a mean 1
+    over what it divides by.
+    """
+    is_soft, at, arguments = _softmax_arguments(x, target, gamma, settings)
+    reduced = settings.reduction != "none"
+    items, blocks = at.slices * at.rows, at.slices * -(-at.rows // arguments["ROWS"])
     programs = min(blocks, _PROGRAMS) if reduced else blocks
     if reduced:
         loss = torch.empty(2 * programs, dtype=torch.float64, device=x.device)
     else:
-        axis = min(input.ndim - 1, 1)
-        shape = input.shape[:axis] + input.shape[axis + 1 :]
-        loss = torch.empty(shape, dtype=dtype, device=x.device)
-    numbers = (5 if is_soft else 3) if save else 0
+        axis = min(x.ndim - 1, 1)
+        shape = x.shape[:axis] + x.shape[axis + 1 :]
+        loss = torch.empty(shape, dtype=settings.dtype, device=x.device)
+    wide, precise = _precision(gamma, x, target, settings.weight)
+    numbers = _saved_numbers(is_soft, precise) if save else 0
     saved = torch.empty((numbers, items), dtype=wide, device=x.device)
-    sizes = (at.rows, at.slices, at.classes, ignored, at.slice, at.row, at.class_)
-    wc = 0 if weight is None else weight.stride(0)
-    meta = (_TRITON[wide], x.dtype in _TRITON, reduced, save, align, align_rows, tile, block)
+    kernel = kernels.softmax_focal_soft_forward if is_soft else kernels.softmax_focal_forward
     with _device(x):
-        if items and is_soft:
-            index, y = (t, None) if has_index else (None, t)
-            _softmax_soft_forward[(programs,)](
-                x, index, y, weight, loss, saved, *sizes, of.slice, of.row, of.class_, wc,
-                *_gamma_of(gamma), 1 - smoothing, smoothing / at.classes,
-                *meta, num_warps=warps,
-            )  # fmt: skip
-        elif items:
-            _softmax_forward[(programs,)](
-                x, t, weight, loss, saved, *sizes, of.slice, of.row, wc, *_gamma_of(gamma),
-                *meta, num_warps=warps,
-            )  # fmt: skip
-        if not reduced:
-            return loss, saved, torch.empty(0, dtype=torch.float64, device=x.device)
-        if reduction == "mean" and has_index:
-            loss, share = _sum_up(loss, None, dtype)
-        else:
-            known = 1.0 if reduction == "sum" else 1 / items if items else math.nan
-            loss, share = _sum_up(loss[:programs], known, dtype)
-        return loss, saved, share
+        if items:
+            kernel[(programs,)](loss_ptr=loss, saved_ptr=saved, SAVE=save, **arguments)
+        if reduced:
+            loss, share = _sum_up(loss, settings, None)
+            return loss, saved, share
+    return loss, saved, torch.empty(0, dtype=torch.float64, device=x.device)
 
 
-def softmax_backward(
-    up: Tensor, input: Tensor, target: Tensor, weight: Tensor | None, saved: Tensor, share: Tensor,
-    gamma: float | Tensor, ignored: int, smoothing: float, reduction: str,
+def launch_softmax_backward(
+    up: Tensor, x: Tensor, target: Tensor, saved: Tensor, share: Tensor, gamma: _Gamma,
+    settings: Settings,
 ) -> Tensor:  # fmt: skip
-    """The gradient by the input, given that by the loss."""
+    """The gradient by x, given that by the loss."""
     if not saved.shape[0]:  # the forward pass was told that there would be none
-        options = (gamma, ignored, smoothing, reduction, torch.float32, True)
-        saved = softmax_forward(input, target, weight, *options)[1]
-    has_index, reduced = not target.is_floating_point(), reduction != "none"
-    is_soft = not has_index or smoothing > 0
-    gradient, wide, saved = _like(input), saved.dtype, saved.contiguous()
-    if not input.numel():
+        saved = launch_softmax_forward(x, target, gamma, settings, True)[1]
+    gradient = _like(x)
+    if not x.numel():
         return gradient
-    (x, at), (t, of) = _items(input, True), _items(target, not has_index)
-    _, to = _items(gradient, True)
+    is_soft, at, arguments = _softmax_arguments(x, target, gamma, settings, gradient)
     up, back = _items(up, False)
-    align, align_rows, tile, block, warps = _tile(wide == torch.float64, is_soft, at, to)
-    grid = (at.slices * -(-at.rows // tile) * -(-at.classes // block),)
-    sizes = (at.rows, at.slices, at.classes, ignored, at.slice, at.row, at.class_)
-    steps = (back.slice, back.row, to.slice, to.row, to.class_)
-    divided = share if share.numel() else None
-    meta = (_TRITON[wide], x.dtype in _TRITON, reduced, align, align_rows, tile, block)
+    grid = (at.slices * -(-at.rows // arguments["ROWS"]) * -(-at.classes // arguments["BLOCK"]),)
+    kernel = kernels.softmax_focal_soft_backward if is_soft else kernels.softmax_focal_backward
     with _device(x):
-        if is_soft:
-            index, y = (t, None) if has_index else (None, t)
-            wc = 0 if weight is None else weight.stride(0)
-            known = 1 / (at.slices * at.rows) if reduction == "mean" else 1.0
-            _softmax_soft_backward[grid](
-                x, index, y, weight, saved, up, divided, gradient,
-                *sizes, of.slice, of.row, of.class_, wc, *steps,
-                *_gamma_of(gamma), 1 - smoothing, smoothing / at.classes, known,
-                *meta, num_warps=warps,
-            )  # fmt: skip
-        else:
-            _softmax_backward[grid](
-                x, t, saved, up, divided, gradient, *sizes, of.slice, of.row, *steps,
-                *meta, num_warps=warps,
-            )  # fmt: skip
+        kernel[grid](
+            saved_ptr=saved.contiguous(), up_ptr=up, share_ptr=_not_empty(share),
+            uo=back.slice, ur=back.row, **arguments,
+        )  # fmt: skip
     return gradient
 
 
-# --- Operators, for torch's compiler and for whatever else looks at what is called ----------------
+# --- Operators ------------------------------------------------------------------------------------
 #
 # gamma is a tensor on the device: a compiler would compile again for each number.
 
 
-@torch.library.custom_op("focal_lib::sigmoid_focal_loss", mutates_args=())
-def sigmoid(
-    x: Tensor, y: Tensor, positive: float, negative: float, gamma: Tensor, reduction: str,
+def _sigmoid_settings(
+    weight: Tensor | None, pos_weight: Tensor | None, gamma: Tensor, positive: float,
+    negative: float, ignored: int | None, reduction: str, dtype: torch.dtype,
+) -> Settings:  # fmt: skip
+    """The settings, with a gamma that is a tensor, as `composed` takes it, too."""
+    number = cast(float, gamma)
+    return Settings(number, reduction, dtype, weight, ignored, positive, negative, pos_weight)
+
+
+def _softmax_settings(
+    weight: Tensor | None, gamma: Tensor, ignored: int, smoothing: float, reduction: str,
     dtype: torch.dtype,
-) -> Tensor:  # fmt: skip
-    return sigmoid_forward(x, y, positive, negative, gamma, reduction, dtype)
+) -> Settings:  # fmt: skip
+    number = cast(float, gamma)
+    return Settings(number, reduction, dtype, weight, ignored, smoothing=smoothing)
+
+
+@torch.library.custom_op("focal_lib::sigmoid_focal_loss", mutates_args=())
+def sigmoid_focal_operator(
+    x: Tensor, y: Tensor, weight: Tensor | None, pos_weight: Tensor | None, gamma: Tensor,
+    is_large: bool, positive: float, negative: float, ignored: int | None, reduction: str,
+    dtype: torch.dtype,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    settings = _sigmoid_settings(
+        weight, pos_weight, gamma, positive, negative, ignored, reduction, dtype
+    )
+    return launch_sigmoid_forward(x, y, _Gamma(0.0, gamma, is_large), settings)
 
 
 @torch.library.custom_op("focal_lib::sigmoid_focal_loss_backward", mutates_args=())
 def _sigmoid_gradient(
-    up: Tensor,
-    x: Tensor,
-    y: Tensor,
-    positive: float,
-    negative: float,
-    gamma: Tensor,
-    reduction: str,
-) -> Tensor:
-    return sigmoid_backward(up, x, y, positive, negative, gamma, reduction)
+    up: Tensor, x: Tensor, y: Tensor, weight: Tensor | None, pos_weight: Tensor | None,
+    share: Tensor, gamma: Tensor, is_large: bool, positive: float, negative: float,
+    ignored: int | None, reduction: str,
+) -> Tensor:  # fmt: skip
+    settings = _sigmoid_settings(
+        weight, pos_weight, gamma, positive, negative, ignored, reduction, up.dtype
+    )
+    return launch_sigmoid_backward(up, x, y, share, _Gamma(0.0, gamma, is_large), settings)
 
 
 @torch.library.custom_op("focal_lib::softmax_focal_loss", mutates_args=())
-def softmax(
-    input: Tensor, target: Tensor, weight: Tensor | None, gamma: Tensor, ignored: int,
+def softmax_focal_operator(
+    x: Tensor, target: Tensor, weight: Tensor | None, gamma: Tensor, is_large: bool, ignored: int,
     smoothing: float, reduction: str, dtype: torch.dtype, save: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-    options = (gamma, ignored, smoothing, reduction, dtype, save)
-    return softmax_forward(input, target, weight, *options)
+    settings = _softmax_settings(weight, gamma, ignored, smoothing, reduction, dtype)
+    return launch_softmax_forward(x, target, _Gamma(0.0, gamma, is_large), settings, save)
 
 
 @torch.library.custom_op("focal_lib::softmax_focal_loss_backward", mutates_args=())
 def _softmax_gradient(
-    up: Tensor, input: Tensor, target: Tensor, weight: Tensor | None, saved: Tensor, share: Tensor,
-    gamma: Tensor, ignored: int, smoothing: float, reduction: str,
+    up: Tensor, x: Tensor, target: Tensor, weight: Tensor | None, saved: Tensor, share: Tensor,
+    gamma: Tensor, is_large: bool, ignored: int, smoothing: float, reduction: str,
 ) -> Tensor:  # fmt: skip
-    options = (gamma, ignored, smoothing, reduction)
-    return softmax_backward(up, input, target, weight, saved, share, *options)
+    settings = _softmax_settings(weight, gamma, ignored, smoothing, reduction, up.dtype)
+    gamma_there = _Gamma(0.0, gamma, is_large)
+    return launch_softmax_backward(up, x, target, saved, share, gamma_there, settings)
 
 
-@sigmoid.register_fake
-def _(x, y, positive, negative, gamma, reduction, dtype):
-    return torch.empty_like(x, dtype=dtype) if reduction == "none" else x.new_empty((), dtype=dtype)
+def _empty_share(x: Tensor, reduction: str) -> Tensor:
+    return x.new_empty(int(reduction == "mean"), dtype=torch.float64)
+
+
+@sigmoid_focal_operator.register_fake
+def _(
+    x: Tensor, y: Tensor, weight: Tensor | None, pos_weight: Tensor | None, gamma: Tensor,
+    is_large: bool, positive: float, negative: float, ignored: int | None, reduction: str,
+    dtype: torch.dtype,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    loss = torch.empty_like(x, dtype=dtype) if reduction == "none" else x.new_empty((), dtype=dtype)
+    return loss, _empty_share(x, reduction)
 
 
 @_sigmoid_gradient.register_fake
-def _(up, x, y, positive, negative, gamma, reduction):
+def _(up: Tensor, x: Tensor, *_: Any) -> Tensor:
     return torch.empty_like(x)
 
 
-@softmax.register_fake
-def _(input, target, weight, gamma, ignored, smoothing, reduction, dtype, save):
-    axis, soft = min(input.ndim - 1, 1), target.is_floating_point()
-    shape = input.shape[:axis] + input.shape[axis + 1 :] if reduction == "none" else ()
-    numbers = (5 if soft or smoothing else 3) if save else 0
-    wide = _wide(input, target, weight)
-    saved = input.new_empty((numbers, input.numel() // input.shape[axis]), dtype=wide)
-    known = soft or reduction != "mean"
-    share = input.new_empty(0 if known else 1, dtype=torch.float64)
-    return input.new_empty(shape, dtype=dtype), saved, share
+@softmax_focal_operator.register_fake
+def _(
+    x: Tensor, target: Tensor, weight: Tensor | None, gamma: Tensor, is_large: bool, ignored: int,
+    smoothing: float, reduction: str, dtype: torch.dtype, save: bool,
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    axis = min(x.ndim - 1, 1)
+    shape = x.shape[:axis] + x.shape[axis + 1 :] if reduction == "none" else ()
+    wide, precise = _precision(_Gamma(0.0, gamma, is_large), x, target, weight)
+    is_soft = target.is_floating_point() or smoothing > 0
+    numbers = _saved_numbers(is_soft, precise) if save else 0
+    saved = x.new_empty((numbers, x.numel() // x.shape[axis]), dtype=wide)
+    return x.new_empty(shape, dtype=dtype), saved, _empty_share(x, reduction)
 
 
 @_softmax_gradient.register_fake
-def _(up, input, target, weight, saved, share, gamma, ignored, smoothing, reduction):
-    return _like(input)
+def _(up: Tensor, x: Tensor, *_: Any) -> Tensor:
+    return _like(x)
 
 
 def _second(
-    composed: Callable[[Tensor], Tensor], grad: Tensor, up: Tensor, x: Tensor
+    loss: Callable[[Tensor], Tensor], grad: Tensor, up: Tensor, x: Tensor
 ) -> tuple[Tensor, ...]:
     """The gradients, by up and by x, of the gradient of the composed loss."""
     again = torch.is_grad_enabled()
     with torch.enable_grad():
         up, x = (t if t.requires_grad else t.detach().requires_grad_() for t in (up, x))
-        (first,) = torch.autograd.grad(composed(x), x, up, create_graph=True)
+        (first,) = torch.autograd.grad(loss(x), x, up, create_graph=True)
         return torch.autograd.grad(first, (up, x), grad, create_graph=again)
 
 
-def _keep_sigmoid_gradient(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    ctx.save_for_backward(*inputs[:3], inputs[5])
-    ctx.options = *inputs[3:5], inputs[6]
+def _save_sigmoid(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    x, y, weight, pos_weight, gamma, *options, _ = inputs
+    ctx.save_for_backward(x, y, weight, pos_weight, output[1], gamma)
+    ctx.options = options
+    ctx.mark_non_differentiable(output[1])
+
+
+def _sigmoid_derivative(ctx: Any, up: Tensor, *_: None) -> tuple[Any, ...]:
+    return _sigmoid_gradient(up, *ctx.saved_tensors, *ctx.options), *[None] * 10
+
+
+def _save_sigmoid_gradient(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    up, x, y, weight, pos_weight, _, gamma, _, *options = inputs
+    ctx.save_for_backward(up, x, y, weight, pos_weight, gamma)
+    ctx.options = *options, up.dtype
 
 
 def _sigmoid_second(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
-    up, x, y, gamma = ctx.saved_tensors
-    *weights, reduction = ctx.options
-
-    def composed(x: Tensor) -> Tensor:
-        return _composed.sigmoid_loss(x, y, tuple(weights), gamma, reduction, up.dtype)
-
-    return *_second(composed, grad, up, x), *[None] * 5
+    up, x, y, *tensors = ctx.saved_tensors
+    settings = _sigmoid_settings(*tensors, *ctx.options)
+    second = _second(lambda x: composed.sigmoid_focal(x, y, settings), grad, up, x)
+    return *second, *[None] * 10
 
 
-def _keep_softmax_gradient(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    ctx.save_for_backward(*inputs[:4], inputs[6])
-    ctx.options = inputs[7:]
-
-
-def _softmax_second(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
-    up, x, target, weight, gamma = ctx.saved_tensors
-    ignored, smoothing, reduction = ctx.options
-    index, kept = None, None
-    if not target.is_floating_point():
-        kept = target != ignored
-        index = torch.where(kept, target, 0).long()
-
-    def composed(x: Tensor) -> Tensor:
-        options = (smoothing, reduction, up.dtype)
-        return _composed.softmax_loss(x, index, kept, target, weight, gamma, *options)
-
-    return *_second(composed, grad, up, x), *[None] * 8
-
-
-def _keep_sigmoid(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    ctx.save_for_backward(*inputs[:2])
-    ctx.options = inputs[2:6]
-
-
-def _sigmoid_derivative(ctx: Any, up: Tensor) -> tuple[Any, ...]:
-    return _sigmoid_gradient(up, *ctx.saved_tensors, *ctx.options), *[None] * 6
-
-
-def _keep_softmax(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    ctx.save_for_backward(*inputs[:3], *output[1:])
-    ctx.options = inputs[3:7]
+def _save_softmax(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    x, target, weight, gamma, *options, _, _ = inputs
+    ctx.save_for_backward(x, target, weight, *output[1:], gamma)
+    ctx.options = options
     ctx.mark_non_differentiable(*output[1:])
 
 
 def _softmax_derivative(ctx: Any, up: Tensor, *_: None) -> tuple[Any, ...]:
-    return _softmax_gradient(up, *ctx.saved_tensors, *ctx.options), *[None] * 8
+    return _softmax_gradient(up, *ctx.saved_tensors, *ctx.options), *[None] * 9
 
 
-sigmoid.register_autograd(_sigmoid_derivative, setup_context=_keep_sigmoid)
-softmax.register_autograd(_softmax_derivative, setup_context=_keep_softmax)
-_sigmoid_gradient.register_autograd(_sigmoid_second, setup_context=_keep_sigmoid_gradient)
-_softmax_gradient.register_autograd(_softmax_second, setup_context=_keep_softmax_gradient)
+def _save_softmax_gradient(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    up, x, target, weight, _, _, gamma, _, *options = inputs
+    ctx.save_for_backward(up, x, target, weight, gamma)
+    ctx.options = *options, up.dtype
+
+
+def _softmax_second(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
+    up, x, target, *tensors = ctx.saved_tensors
+    settings = _softmax_settings(*tensors, *ctx.options)
+    second = _second(lambda x: composed.softmax_focal(x, target, settings), grad, up, x)
+    return *second, *[None] * 9
+
+
+sigmoid_focal_operator.register_autograd(_sigmoid_derivative, setup_context=_save_sigmoid)
+softmax_focal_operator.register_autograd(_softmax_derivative, setup_context=_save_softmax)
+_sigmoid_gradient.register_autograd(_sigmoid_second, setup_context=_save_sigmoid_gradient)
+_softmax_gradient.register_autograd(_softmax_second, setup_context=_save_softmax_gradient)

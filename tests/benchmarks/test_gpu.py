@@ -12,13 +12,15 @@ import pytest
 import torch
 
 from benchmarks import gpu
-from benchmarks.gpu import COMPILED, COPY, FOCAL_CE, KINDS, CpuTimer, measure, plot, traffic
+from benchmarks.gpu import COMPILED, COPY, FOCAL_CE, KINDS, READ, CpuTimer, measure, plot, traffic
 from benchmarks.speed import BCE, BYTES, CE, KORNIA, OURS, SPEED, TORCHVISION
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "gpu.py"
 CASES = {case.name: case for case in gpu.CASES}
 LARGE = [f"sigmoid-mean-float32-2^{k}" for k in (24, 26, 28)]
-LARGE += [f"softmax-mean-float32-{shape}" for shape in ("8192x32000", "4096x128256")]
+LARGE += [
+    f"softmax-mean-float32-{shape}" for shape in ("8x21x512x512", "8192x32000", "4096x128256")
+]
 SMALL, LAST = "sigmoid-mean-float32-2^14", "softmax-mean-float32-4096x128256"
 
 
@@ -81,7 +83,7 @@ def test_a_quick_run_has_every_case_and_every_field(quick):
         without = {KORNIA} if any(KORNIA in note for note in report["notes"]) else set()
         timed = {name for name in {OURS, *case.targets} - without if not name.endswith(COMPILED)}
         assert record["minimal_bytes"] == traffic(case.small())
-        assert set(record["computed"]) == timed - {COPY}
+        assert set(record["computed"]) == timed - {COPY, READ}
         for field in ("seconds", "host_seconds", "bytes_a_second", "share_of_copy"):
             assert set(record[field]) == timed
         for name in timed:
@@ -91,7 +93,7 @@ def test_a_quick_run_has_every_case_and_every_field(quick):
                 assert 0 < low <= middle <= high
         checks = {(c["implementation"], c["peer"]): c for c in record["checks"]}
         assert set(checks) == {(OURS, peer) for peer in timed - {OURS}} | {
-            (name, None) for name in timed - {COPY}
+            (name, None) for name in timed - {COPY, READ}
         }
         for (name, peer), c in checks.items():
             assert c["unit"] == (SPEED if peer else BYTES)
@@ -103,17 +105,17 @@ def test_a_quick_run_has_every_case_and_every_field(quick):
 def test_the_cases_are_those_named():
     sizes = [f"sigmoid-mean-float32-2^{k}" for k in range(14, 29, 2)]
     sizes += ["sigmoid-mean-bfloat16-2^24", "sigmoid-mean-bfloat16-2^26"]
-    softmax = ["float32-65536x80", "float32-8192x1000", "float32-8192x32000"]
-    softmax += ["float32-4096x128256", "bfloat16-8192x32000"]
+    softmax = ["float32-65536x80", "float32-8192x1000", "float32-8x21x512x512"]
+    softmax += ["float32-8192x32000", "float32-4096x128256", "bfloat16-8192x32000"]
     named = [*sizes, "sigmoid-none-float32-2^24", *(f"softmax-mean-{name}" for name in softmax)]
     assert list(CASES) == named
     for case in CASES.values():
         if "^" in case.name:
             assert case.shape[0] * case.shape[1] == 2 ** int(case.name.split("^")[1])
         else:
-            assert case.name.endswith("{}x{}".format(*case.shape))
+            assert case.name.endswith("-" + "x".join(map(str, case.shape)))
         formula, plain = (TORCHVISION, BCE) if "sigmoid" in case.name else (FOCAL_CE, CE)
-        peers = {formula, formula + COMPILED, KORNIA, plain, plain + COMPILED, COPY}
+        peers = {formula, formula + COMPILED, KORNIA, plain, plain + COMPILED, COPY, READ}
         assert set(case.targets) == peers
 
 
@@ -141,6 +143,8 @@ def test_the_targets_are_on_the_large_cases_and_few_others():
         ("sigmoid-none-float32-2^24", 12 * 16777216, 16 * 16777216),
         # 5,242,880 logits, and an index of 8 bytes for each of the 65,536 items
         ("softmax-mean-float32-65536x80", 20971520 + 524288, 41943040 + 524288),
+        # 44,040,192 logits, and an index for each of the 2,097,152 pixels
+        ("softmax-mean-float32-8x21x512x512", 176160768 + 16777216, 352321536 + 16777216),
         ("softmax-mean-bfloat16-8192x32000", 524288000 + 65536, 1048576000 + 65536),
     ],
 )
@@ -172,7 +176,7 @@ def test_a_ratio_is_taken_within_a_turn(uncompiled):
 
     class Drifting(Planted):
         def seconds(self, step):
-            is_copy = "copied" in step.call.__code__.co_freevars
+            is_copy = "copy_" in step.call.__code__.co_names
             return super().seconds(step) * (3 if is_copy else 1)
 
     record, _ = measure(CASES[LAST].small(), Drifting(1e-3, 5e-3, 2e-3), 2.0, 2)
@@ -194,7 +198,7 @@ def test_the_peers_compute_the_same(uncompiled, name, gamma):
     case = CASES[name]._replace(shape=(256, 1000))
     record, _ = measure(case, Planted(1.0), gamma, 1)
     computed = record["computed"]
-    assert {OURS, *case.targets} - {KORNIA, COPY} <= set(computed)
+    assert {OURS, *case.targets} - {KORNIA, COPY, READ} <= set(computed)
     if CE in computed:
         assert (computed[CE] == pytest.approx(computed[OURS], rel=2e-4)) is (gamma == 0)
 
@@ -228,20 +232,20 @@ def test_what_is_not_there_is_a_note(monkeypatch):
 
         return failing
 
-    def formula(x, y, gamma, reduction):
+    def formula(x, y, **settings):
         raise torch.OutOfMemoryError("2 GiB")
 
     monkeypatch.setattr(torch, "compile", compiled)
-    monkeypatch.setattr("benchmarks.speed.torchvision_formula", formula)
+    monkeypatch.setattr("benchmarks.peers.torchvision_sigmoid", formula)
     monkeypatch.setitem(sys.modules, "kornia.losses", None)
     record, notes = measure(CASES[SMALL].small(), Planted(1.0), 2.0, 1)
-    assert set(record["seconds"]) == {OURS, BCE, COPY}
+    assert set(record["seconds"]) == {OURS, BCE, COPY, READ}
     assert f"{TORCHVISION} is left out of {SMALL}: out of memory" in notes
     assert f"{BCE + COMPILED} is left out of {SMALL}: no triton here" in notes
     assert len([note for note in notes if note.startswith("kornia is left out: ")]) == 1
 
 
-@pytest.mark.parametrize("at, name", [(0, OURS), (13, TORCHVISION)])
+@pytest.mark.parametrize("at, name", [(0, OURS), (15, TORCHVISION)])
 def test_memory_that_runs_out_later_is_a_note(uncompiled, at, name, monkeypatch):
     class Full(Planted):
         def seconds(self, step):
@@ -250,7 +254,7 @@ def test_memory_that_runs_out_later_is_a_note(uncompiled, at, name, monkeypatch)
                 raise torch.OutOfMemoryError("2 GiB")
             return super().seconds(step)
 
-    monkeypatch.setitem(sys.modules, "kornia.losses", None)  # six take turns: 13 is one's "both"
+    monkeypatch.setitem(sys.modules, "kornia.losses", None)  # seven take turns: 15 is one's "both"
     record, notes = measure(CASES[SMALL].small(), Full(1.0), 2.0, 1)
     assert f"{name} is left out of {SMALL}: out of memory" in notes
     if name == OURS:
@@ -301,14 +305,19 @@ def test_the_buffer_is_written_until_the_host_is_ahead(monkeypatch, needed, writ
     class Buffer:
         def zero_(self):
             writes.append(None)
+            events.append("write")
 
-    begun = []
+        def max(self):
+            events.append("read")
+
+    begun, events = [], []
     timer = gpu.CudaTimer.__new__(gpu.CudaTimer)
     timer.buffer, timer.doubled = Buffer(), gpu.Counter()
     monkeypatch.setattr(torch.cuda, "Event", Event)
     step = gpu.Step(lambda made: made, lambda: begun.append(len(writes)))
     assert timer.seconds(step) == 2e-3
     assert len(writes) == written
+    assert events[-2:] == ["write", "read"]
     assert timer.waits(step) is (needed == 1000)
 
 

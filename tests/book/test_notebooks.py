@@ -35,7 +35,7 @@ from focal_theme.addresses import (
     set_addresses,
     theme_options,
 )
-from focal_theme.notebooks import build_wheel, package_files, wheel_name, with_wheel
+from focal_theme.wheel import build_wheel, package_files, wheel_name, with_wheel
 from nbformat import NotebookNode
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
@@ -119,7 +119,7 @@ def test_the_wheel_is_the_same_twice(
 def test_a_wheel_that_cannot_be_built_stops_the_site(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("focal_theme.notebooks.SETUP", "raise SystemExit('no such thing')")
+    monkeypatch.setattr("focal_theme.wheel.SETUP", "raise SystemExit('no such thing')")
     with pytest.raises(ExtensionError, match=r"(?s)none-any.whl was not built:.*no such thing"):
         build_wheel(tmp_path)
 

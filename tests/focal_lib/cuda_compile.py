@@ -76,22 +76,29 @@ def run(tool, *arguments):
 def main():
     driver.set_active(Target())
     from focal_lib._ways import triton as _triton
+    from focal_lib._ways.settings import Settings
 
     launches = []
 
-    def sigmoid(case, x, y=None, gamma=2.0, reduction="mean"):
-        y = x if y is None else y
-        options = (0.25, 0.75, gamma, reduction)
+    def passes(case, loss, x, target, gamma, settings):
+        there = isinstance(gamma, torch.Tensor)
+        gamma = _triton._Gamma(0.0, gamma, False) if there else _triton._gamma_of(settings)
         with compile_launches(launches, case):
-            loss = _triton.sigmoid_forward(x, y, *options, x.dtype)
-            _triton.sigmoid_backward(loss, x, y, *options)
+            if loss == "sigmoid":
+                value, share = _triton.launch_sigmoid_forward(x, target, gamma, settings)
+                _triton.launch_sigmoid_backward(value, x, target, share, gamma, settings)
+            else:
+                value, *kept = _triton.launch_softmax_forward(x, target, gamma, settings, True)
+                _triton.launch_softmax_backward(value, x, target, *kept, gamma, settings)
 
-    def softmax(case, x, gamma=2.0, reduction="mean", smoothing=0.0, soft=False, w=None):
+    def sigmoid(case, x, y=None, gamma=2.0, reduction="mean", **options):
+        settings = Settings(gamma, reduction, x.dtype, positive=0.25, negative=0.75, **options)
+        passes(case, "sigmoid", x, x if y is None else y, gamma, settings)
+
+    def softmax(case, x, gamma=2.0, reduction="mean", soft=False, **options):
         target = x if soft else torch.zeros(x.shape[:1] + x.shape[2:], dtype=torch.long)
-        options = (gamma, -100, smoothing, reduction)
-        with compile_launches(launches, case):
-            loss, *kept = _triton.softmax_forward(x, target, w, *options, x.dtype, True)
-            _triton.softmax_backward(loss, x, target, w, *kept, *options)
+        settings = Settings(gamma, reduction, x.dtype, ignored=-100, **options)
+        passes(case, "softmax", x, target, gamma, settings)
 
     zeros = torch.zeros
     few = "few" in sys.argv
@@ -104,11 +111,18 @@ def main():
     if few:
         print(json.dumps(launches))
         return
-    for gamma in (0.0, 0.3, 1.0, 16.0, 1e6):
+    for gamma in (0.0, 0.3, 1.0, 16.0):
         sigmoid("another gamma", zeros(4096), gamma=gamma)
         softmax("another gamma", zeros(64, 80), gamma=gamma)
+    for dtype in (torch.float32, torch.float64):
+        sigmoid(f"a large gamma, {dtype}", zeros(4096, dtype=dtype), gamma=1e6)
+        softmax(f"a large gamma, {dtype}", zeros(64, 80, dtype=dtype), gamma=1e6)
+        softmax(f"a large gamma, soft, {dtype}", zeros(64, 80, dtype=dtype), 1e6, soft=True)
+    rows = zeros(64, 80)
+    options = {"weight": torch.ones(80), "pos_weight": torch.ones(64, 1), "ignored": -1}
+    sigmoid("weights, ignored", rows, **options)
     planes = zeros(2, 21, 8, 8)
-    softmax("21 planes, aligned", planes, reduction="none", w=torch.ones(21))
+    softmax("21 planes, aligned", planes, reduction="none", weight=torch.ones(21))
     softmax("21 planes, soft, aligned", planes.double(), reduction="none", soft=True)
     there = torch.tensor(2.0, dtype=torch.float64)
     sigmoid("gamma on the device", zeros(4096), gamma=there)

@@ -26,7 +26,8 @@ from torch.fx.experimental import proxy_tensor
 from torch.nn import functional as F
 
 import focal_lib.numpy
-from focal_lib._ways import cpu as _cpu
+from benchmarks.peers import torchvision_sigmoid
+from focal_lib._ways import compiled
 from focal_lib.torch import (
     SigmoidFocalLoss,
     SoftmaxFocalLoss,
@@ -151,16 +152,6 @@ def test_sigmoid_with_gamma_zero_is_binary_cross_entropy(shape, reduction):
 # --- Focal loss as others write it ----------------------------------------------------------------
 
 
-def common_sigmoid_loss(x, y, alpha=0.25, gamma=2.0, reduction="none"):
-    """What torchvision computes, from probabilities."""
-    probability = torch.sigmoid(x)
-    agreement = y * probability + (1 - y) * (1 - probability)
-    loss = F.binary_cross_entropy_with_logits(x, y, reduction="none") * (1 - agreement) ** gamma
-    if alpha >= 0:
-        loss = loss * (y * alpha + (1 - y) * (1 - alpha))
-    return {"none": lambda v: v, "mean": torch.mean, "sum": torch.sum}[reduction](loss)
-
-
 @pytest.mark.parametrize("gamma", [0.0, 0.5, 1.0, 2.0, 5.0])
 @pytest.mark.parametrize("alpha", [-1, 0.0, 0.25, 1.0])
 @pytest.mark.parametrize("reduction", REDUCTIONS)
@@ -170,7 +161,7 @@ def test_sigmoid_is_torchvisions_where_that_is_accurate(gamma, alpha, reduction)
     options = (alpha, gamma, reduction)
     agree(
         lambda x, y: sigmoid_focal_loss(x, y, *options),
-        lambda x, y: common_sigmoid_loss(x, y, *options),
+        lambda x, y: torchvision_sigmoid(x, y, *options),
         x,
         y,
         rtol=1e-9,
@@ -183,16 +174,20 @@ def test_signatures_are_those_people_already_call(library):
     """Names, order and defaults of torchvision's loss, and names of F.cross_entropy."""
     for suffix in ("", "_gradient", "_hessian") if library is focal_lib.numpy else ("",):
         signature = inspect.signature(getattr(library, f"sigmoid_focal_loss{suffix}"))
-        assert [(p.name, p.default, p.kind) for p in signature.parameters.values()] == [
-            (name, default, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-            for name, default in (
-                ("inputs", inspect.Parameter.empty),
-                ("targets", inspect.Parameter.empty),
-                ("alpha", 0.25),
-                ("gamma", 2.0),
-                ("reduction", "none"),
-            )
+        names = [(p.name, p.default) for p in signature.parameters.values()]
+        needed = inspect.Parameter.empty
+        assert names == [
+            ("inputs", needed),
+            ("targets", needed),
+            ("alpha", needed if suffix else 0.25),  # the loss alone has torchvision's
+            ("gamma", 2.0),
+            ("reduction", "none"),
+            ("weight", None),
+            ("pos_weight", None),
+            ("ignore_index", None),
         ]
+        by_name = [p.name for p in signature.parameters.values() if p.kind is p.KEYWORD_ONLY]
+        assert by_name == [name for name, _ in names[2 if suffix else 5 :]]
     theirs = inspect.signature(F.cross_entropy).parameters
     for suffix in ("", "_gradient") if library is focal_lib.numpy else ("",):
         ours = inspect.signature(getattr(library, f"softmax_focal_loss{suffix}")).parameters
@@ -208,7 +203,7 @@ def test_signatures_are_those_people_already_call(library):
 
 def test_defaults_are_torchvisions():
     x, y = rand(5), torch.tensor([0.0, 1, 1, 0, 1], dtype=torch.float64)
-    close(sigmoid_focal_loss(x, y), common_sigmoid_loss(x, y))
+    close(sigmoid_focal_loss(x, y), torchvision_sigmoid(x, y))
 
 
 @given(
@@ -326,7 +321,7 @@ def test_every_dtype_is_the_numpy_twin_up_to_its_rounding(seed, dtype, shape, sc
     # A difference of logits is rounded, and exp and the power make that a relative error.
     bound = 16 * info.eps + 2 * inner.eps * (gamma + 1) * (np.ptp(wide) if wide.size else 0)
     for loss, target, options in (
-        (sigmoid_focal_loss, y, {"gamma": gamma}),
+        (sigmoid_focal_loss, y, {"alpha": 0.25, "gamma": gamma}),
         (softmax_focal_loss, t, {"gamma": gamma, "reduction": "none"}),
     ):
         twins = loss.__name__, f"{loss.__name__}_gradient"
@@ -451,7 +446,7 @@ def test_an_offset_costs_nothing(way_of_losses):
     expected = value_and_gradient(softmax_focal_loss, x, t)
     offset = value_and_gradient(softmax_focal_loss, x + 3000 * 2**4, t)
     # Without kernels a row of small logits is not shifted at all, which rounds in another way.
-    in_chunks = way_of_losses == "cpu" and not _cpu._kernels
+    in_chunks = way_of_losses == "cpu" and compiled.kernels is None
     close(offset, expected, rtol=2 * torch.finfo(x.dtype).eps if in_chunks else 0, atol=0)
 
 

@@ -1,5 +1,6 @@
 """The chapters' shared code: the verdicts on answers, the figure style, one version number."""
 
+import json
 import re
 import tomllib
 from pathlib import Path
@@ -14,6 +15,7 @@ from focal_notes import NEGATIVE, POSITIVE, check_answer, gamma_style, use_style
 from focal_notes.exercises import INVITATION, Answer, _verdict, all_answers
 
 ROOT = Path(__file__).resolve().parents[2]
+PALETTE = json.loads((ROOT / "focal_notes" / "palette.json").read_text("utf-8"))
 
 NUMBER = Answer(lambda: 6.58, rtol=0.01, hint="Divide.", near_misses={"upside down": lambda: 0.152})
 VECTOR = Answer(lambda: np.array([1.0, 2.0]))
@@ -94,6 +96,25 @@ def test_style_makes_reproducible_figures() -> None:
     with mpl.rc_context():
         use_style()
         assert mpl.rcParams["svg.hashsalt"] and mpl.rcParams["axes.grid"]
+
+
+DRAWING = ("benchmarks", "chapters", "focal_notes", "theme/focal_theme", "theme/static")
+
+
+def colors_written_out(text: str) -> set[str]:
+    """The colors of the palette that a text has in digits."""
+    digits = {color[1:].upper() for color in PALETTE["colors"].values()}
+    return digits & {found.upper() for found in re.findall(r"(?<![\w&])#?([\dA-Fa-f]{6})\b", text)}
+
+
+@pytest.mark.parametrize("folder", DRAWING)
+def test_colors_are_in_the_palette_alone(folder: str) -> None:
+    kinds = (".py", ".mplstyle", ".css", ".js", ".md")
+    files = [path for path in (ROOT / folder).rglob("*") if path.suffix in kinds]
+    assert files
+    for path in files:
+        assert not colors_written_out(path.read_text("utf-8")), path
+    assert colors_written_out("'0072b2', #D55E00") == {"0072B2", "D55E00"}
 
 
 def test_one_version_number() -> None:

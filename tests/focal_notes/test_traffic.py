@@ -3,12 +3,15 @@
 import json
 import os
 import shutil
+from functools import partial
 
 import pytest
 import torch
 import torch.nn.functional as F
 
-from benchmarks import gpu, speed
+from benchmarks import gpu
+from benchmarks.peers import torchvision_sigmoid
+from benchmarks.speed import TORCHVISION
 from focal_lib.torch import sigmoid_focal_loss, softmax_focal_loss
 from focal_notes import processes
 from focal_notes.traffic import (
@@ -76,7 +79,7 @@ def test_a_sum_and_its_backward(count, x):
 def peers():
     """What is counted in the chapter, as it is installed: kernels, and bytes an element."""
     return [
-        ("torchvision", lambda x, y: speed.torchvision_formula(x, y, 2.0, "mean"), 37, 364),
+        ("torchvision", partial(torchvision_sigmoid, reduction="mean"), 37, 364),
         ("bce", F.binary_cross_entropy_with_logits, 10, 88),
         ("kornia", None, 45, 426),
     ]
@@ -122,12 +125,12 @@ def test_kernels_in_the_interpreter(x):
 
     forward, finish, backward = interpreted(sigmoid)
     assert [k.name for k in (forward, finish, backward)] == [
-        "_sigmoid_forward", "_finish", "_sigmoid_backward",
+        "sigmoid_focal_forward", "sum_up", "sigmoid_focal_backward",
     ]  # fmt: skip
     programs = N // 1024
     assert (forward.read, forward.written) == (5 * N, 8 * programs)
-    assert (finish.read, finish.written) == (8 * programs, 4)
-    assert (backward.read, backward.written) == (5 * N + 4, 4 * N)
+    assert (finish.read, finish.written) == (8 * programs, 4 + 8)
+    assert (backward.read, backward.written) == (5 * N + 4 + 8, 4 * N)
     assert backward.is_backward and not forward.is_backward
     assert forward.operations["special"] == 3 * N  # two powers of 2 and a reciprocal
     forward, _, backward = interpreted(lambda: torch.autograd.grad(softmax_focal_loss(x, t), x))
@@ -176,7 +179,7 @@ def test_a_report_of_a_gpu_is_found_and_told(tmp_path):
     lines = gpu_lines(found)
     assert lines[0].startswith(f"Some GPU, torch {torch.__version__.partition('+')[0]}")
     assert lines[1].startswith(f"{case.name}: ") and "of a copy's bandwidth" in lines[1]
-    assert any(line.endswith(f"times as fast as {speed.TORCHVISION}") for line in lines)
+    assert any(line.endswith(f"times as fast as {TORCHVISION}") for line in lines)
     assert not any("as copy" in line for line in lines)
 
 

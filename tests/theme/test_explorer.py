@@ -57,6 +57,7 @@ each_with_explorer = pytest.mark.parametrize("page_path", WITH_EXPLORER)
 GAMMAS = (0, 0.1, 0.5, 1, 2, 3.7, 5)
 ALPHAS = (0, 0.01, 0.25, 0.5, 0.99)  # 0 is no weight
 RATIOS = (1, 37, 1000, 10_000)
+POPULATION = explorer.in_node("focalCurves.POPULATION")
 PROBABILITIES = (1e-12, 0.001, 0.05, 0.3, 0.5, 0.7, 0.9, 0.999, 1 - 1e-9)
 
 
@@ -68,7 +69,7 @@ def class_loss(gamma: float, mean: float, below: float = math.inf) -> float:
 
     def density(z: float) -> float:
         loss = sigmoid_focal_loss(z, 1, alpha=None, gamma=gamma)
-        return float(loss * norm.pdf(z, mean, explorer.DEVIATION))
+        return float(loss * norm.pdf(z, mean, POPULATION["DEVIATION"]))
 
     edges = [edge for edge in (-45, -15, -8, -4, -2, 0, 2, 4, 6, 8, 12, 25) if edge < below]
     edges.append(min(below, 45))
@@ -84,7 +85,7 @@ def known_loss(gamma: float, mean: float, below: float) -> float:
 def shares(gamma: float, alpha: float, ratio: float, p: float) -> tuple[float, float, float]:
     """Of the total loss: what is up to p, what the negatives own, and the easy ones of them."""
     weights = (ratio * (1 - alpha), alpha) if alpha else (ratio, 1)
-    means = (explorer.NEGATIVES, explorer.POSITIVES)
+    means = (POPULATION["NEGATIVES"], POPULATION["POSITIVES"])
     up_to, half, total = (
         [w * known_loss(gamma, mean, z) for w, mean in zip(weights, means, strict=True)]
         for z in (float(logit(p)), 0.0, math.inf)
@@ -123,8 +124,10 @@ def by_the_library(gamma: float, alpha: float, ratio: float, p: float) -> dict[s
 
 @pytest.mark.parametrize("gamma", explorer.GAMMAS)
 def test_the_figure_is_drawn_from_the_librarys_numbers(gamma: float) -> None:
-    def curve(name: str, highest: float = math.inf) -> np.ndarray[Any, Any]:
-        return np.array(explorer.PARTS[name].curve(gamma)).T
+    def curve(name: str) -> np.ndarray[Any, Any]:
+        part = explorer.curves()["parts"][name]
+        points = part["curves"][explorer.GAMMAS.index(gamma)]
+        return np.array([(x, y) for x, y in points if y < part["top"] or x == 1]).T
 
     p, loss = curve("loss")
     np.testing.assert_allclose(loss, focal_loss(p, gamma), rtol=1e-10)
@@ -134,18 +137,24 @@ def test_the_figure_is_drawn_from_the_librarys_numbers(gamma: float) -> None:
     p, decades = curve("ratio")
     np.testing.assert_allclose(10**decades, 1 / modulating_factor(p, gamma), rtol=1e-10)
     eta, score = curve("score")
-    np.testing.assert_allclose(
-        sigmoid_score(eta, alpha=None, gamma=gamma, from_logits=False), score, atol=1e-9
-    )
+    expected = sigmoid_posterior(score, alpha=None, gamma=gamma, from_logits=False)
+    np.testing.assert_allclose(eta, expected, atol=1e-12)
     p, share = curve("population")
-    for k in (1, 60, 128, 200, -2):
-        expected = shares(gamma, 0, explorer.RATIO, p[k])[0]
+    for k in (1, 30, 64, 100, -2):
+        expected = shares(gamma, 0, 1000, p[k])[0]
         assert share[k] == pytest.approx(expected, rel=1e-8, abs=1e-12)
+    for name, part in explorer.PARTS.items():
+        said = explorer.curves()["parts"][name]["numbers"][explorer.GAMMAS.index(gamma)]
+        expected = by_the_library(gamma, 0, 1000, part.point)[part.number]
+        assert said[part.number] == pytest.approx(expected, rel=1e-6)
 
 
 def test_a_curve_is_cut_at_the_frame() -> None:
-    assert explorer.clip([(0, 9), (1, 7), (2, 3), (3, 1)], 5) == [(1.5, 5), (2, 3), (3, 1)]
-    assert explorer.clip([(0, 1), (1, 3), (2, 7)], 5) == [(0, 1), (1, 3), (1.5, 5)]
+    def clipped(points: list[list[float]]) -> Any:
+        return explorer.in_node(f"focalCurves.clip({json.dumps(points)}, 5)")
+
+    assert clipped([[0, 9], [1, 7], [2, 3], [3, 1]]) == [[1.5, 5], [2, 3], [3, 1]]
+    assert clipped([[0, 1], [1, 3], [2, 7]]) == [[0, 1], [1, 3], [1.5, 5]]
 
 
 @pytest.mark.parametrize("argument", ["", "loss nosuch", "loss loss"])
@@ -157,17 +166,20 @@ def test_bad_parts_are_refused(argument: str) -> None:
 # The files
 
 
+FILES = ["curves.js", "explorer.js", "explorer.css"]
+
+
 def test_only_pages_with_an_explorer_ask_for_its_files() -> None:
     assert LANDING in WITH_EXPLORER
     for page, text in HTML.items():
-        asked = [name for name in ("explorer.js", "explorer.css") if f"_static/{name}" in text]
-        assert asked == (["explorer.js", "explorer.css"] if page in WITH_EXPLORER else []), page
+        asked = [name for name in FILES if f"_static/{name}" in text]
+        assert asked == (FILES if page in WITH_EXPLORER else []), page
 
 
 def test_the_explorer_weighs_less_than_300_kilobytes(
     record_property: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    names = ("explorer.js", "explorer.css", "jsxgraph/jsxgraphcore.js")
+    names = (*FILES, "jsxgraph/jsxgraphcore.js")
     files = [(SITE / "_static" / name).read_bytes() for name in names]
     raw, compressed = (
         sum(map(len, contents)) for contents in (files, [gzip.compress(file) for file in files])
@@ -264,7 +276,7 @@ def test_the_numbers_are_the_librarys(context: BrowserContext, strict: str) -> N
     names = ("gamma", "alpha", "ratio", "p")
     grid = list(itertools.product(GAMMAS, ALPHAS, RATIOS, PROBABILITIES))
     computed = page.evaluate(
-        "states => states.map(window.focalExplorer.values)",
+        "states => states.map(window.focalCurves.values)",
         [dict(zip(names, settings, strict=True)) for settings in grid],
     )
     for settings, numbers in zip(grid, computed, strict=True):
@@ -648,7 +660,7 @@ def test_it_keeps_a_strict_policy(context: BrowserContext, strict: str) -> None:
     ours = [
         broken
         for broken in page.evaluate("window.broken")
-        if broken["blocked"] == "eval" or re.search("explorer|jsxgraph", broken["by"] or "")
+        if broken["blocked"] == "eval" or re.search("curves|explorer|jsxgraph", broken["by"] or "")
     ]
     assert ours == [], json.dumps(ours)
     soup = BeautifulSoup(HTML[LANDING], "html.parser").select_one(".explorer")
@@ -658,7 +670,7 @@ def test_it_keeps_a_strict_policy(context: BrowserContext, strict: str) -> None:
 
 def test_the_margins_cover_the_population() -> None:
     """What is left out of the integrals is nothing beside their value."""
-    for mean in (explorer.NEGATIVES, explorer.POSITIVES):
-        below = class_loss(5, mean, explorer._LEAST)
+    for mean in (POPULATION["NEGATIVES"], POPULATION["POSITIVES"]):
+        below = class_loss(5, mean, POPULATION["LEAST"])
         assert below < 1e-12 * class_loss(5, mean)
-    assert expit(explorer._LARGEST) == pytest.approx(1)
+    assert expit(POPULATION["LARGEST"]) == pytest.approx(1)

@@ -163,7 +163,7 @@ def test_references_have_the_numbers_of_the_site(text_as_set: str) -> None:
     assert {name: count for name, count in on_site.items() if printed[name] < count} == {}
 
 
-# The cell that installs is for who holds the notebook, and is not printed.
+# The cell that installs is for notebooks, and is not printed.
 FOLDS = "details.fold:not(.install)"
 
 

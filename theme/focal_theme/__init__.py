@@ -14,12 +14,12 @@ from focal_theme import (
     formulas,
     fulltext,
     library,
-    notebooks,
     pages,
     policy,
     printed,
     results,
     teaching,
+    wheel,
 )
 
 
@@ -33,7 +33,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
         results,
         explorer,
         pages,
-        notebooks,
+        wheel,
         citing,
         teaching,
         finding,

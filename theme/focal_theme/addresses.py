@@ -20,7 +20,7 @@ from sphinx.util.docutils import SphinxDirective
 from focal_theme.citing import facts
 
 BRANCH = "main"
-# Who opens notebooks: the theme's setting, and the address. Nothing is loaded from them.
+# The hosts that open notebooks: the theme's setting, and the address. Nothing is loaded from them.
 SERVICES = {
     "Binder": ("binderhub_url", "https://mybinder.org"),
     "Colab": ("colab_url", "https://colab.research.google.com"),
@@ -56,8 +56,8 @@ def issue_form(repository: str) -> str:
 
 
 def services(repository: str) -> list[str]:
-    """Who opens its notebooks. Colab knows GitHub alone, and the theme would send it the owner and
-    name of any host: they may be another's there."""
+    """The hosts that open its notebooks. Colab knows GitHub alone, and the theme would send it the
+    owner and name of any host: they may be another's there."""
     host, *path = repository.split("/")[2:]
     known = {"github.com": ["Binder", "Colab"], "gitlab.com": ["Binder"]}
     return known.get(host, []) if len(path) == 2 else []

@@ -3,14 +3,13 @@ equations and figures; and the facts that cite.js and reference managers read in
 
 import html
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import yaml
 from docutils import nodes
 from sphinx.application import Sphinx
 
-ROOT = Path(__file__).resolve().parent.parent.parent
+from focal_theme.book import ROOT
 
 
 @cache

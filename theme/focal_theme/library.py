@@ -3,7 +3,6 @@
 import ast
 import re
 import textwrap
-from pathlib import Path
 
 from docutils import nodes
 from docutils.statemachine import StringList
@@ -13,7 +12,7 @@ from sphinx.ext.napoleon import Config as Napoleon
 from sphinx.ext.napoleon import GoogleDocstring
 from sphinx.util.docutils import SphinxDirective, switch_source_input
 
-ROOT = Path(__file__).resolve().parent.parent.parent
+from focal_theme.book import ROOT
 
 
 def linked(docstring: str) -> str:

@@ -7,9 +7,9 @@ from typing import Any
 
 from sphinx.application import Sphinx
 
-STATIC = Path(__file__).resolve().parent.parent / "static"
+from focal_theme.book import THEME
 
-# Without scripts nothing is folded: who cannot click can read it all.
+# Without scripts nothing is folded: a reader who cannot click can read it all.
 NO_SCRIPT = """<noscript><style>
   details::details-content { content-visibility: visible; block-size: auto; }
 </style></noscript>"""
@@ -18,7 +18,7 @@ NO_SCRIPT = """<noscript><style>
 def add_static_files(app: Sphinx) -> None:
     if app.builder.format != "html":
         return
-    app.config.html_static_path.append(str(STATIC))
+    app.config.html_static_path.append(str(THEME / "static"))
     # After the theme's and every other extension's.
     app.add_css_file("focal.css", priority=900)
 

@@ -17,8 +17,8 @@ from sphinx.application import Sphinx
 from sphinx.errors import ExtensionError
 from tinycss2.ast import Node
 
-# Styles are free: KaTeX and JSXGraph place things by style attributes. Who may frame a page cannot
-# be said in it: a host says that in a header.
+# Styles are free: KaTeX and JSXGraph place things by style attributes. Which sites may frame a page
+# is said in a header, by the host.
 POLICY = "; ".join(
     (
         "default-src 'self'",

@@ -27,8 +27,6 @@ from focal_theme import explorer
 from focal_theme.citing import facts
 from focal_theme.folds import fold
 
-ROOT = Path(__file__).resolve().parent.parent.parent
-
 # What the landing page is called where the title page has the book's title.
 PREFACE = "About these notes"
 
@@ -312,9 +310,9 @@ def as_block(app: Sphinx, node: nodes.Element) -> block:
 
 
 def prepare_cell(app: Sphinx, cell: nodes.Element) -> None:
-    """Say what a cell checks. That an exercise awaits its answer is said to who can give it."""
+    """Say what a cell checks. What runs, or awaits an answer, in a notebook alone is left out."""
     tags = cell["cell_metadata"].get("tags", [])
-    if "setup-install" in tags:  # it is for who holds the notebook
+    if "setup-install" in tags:
         cell.parent.remove(cell)
     if "exercise" in tags:
         cell.children = [n for n in cell if n.get("nb_element") != "cell_code_output"]

@@ -1,7 +1,6 @@
 """Definitions and propositions: their addresses, those of the cells that check them, and the index,
 which is made from the chapters."""
 
-import json
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +10,7 @@ from docutils.statemachine import StringList
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
-ROOT = Path(__file__).resolve().parent.parent.parent
+from focal_theme.book import cells, chapters, labelled, markdown, title
 
 # What introduces the list in a chapter's last section, from which the index has the sources.
 SOURCES = "Where each result comes from:"
@@ -36,15 +35,12 @@ class Chapter:
     results: dict[str, Result] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        cells = json.loads(self.path.read_text("utf-8"))["cells"]
-        text = "\n".join(
-            "".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown"
-        )
-        self.title = re.findall(r"^# (.+)$", text, re.MULTILINE)[0]
-        statement = r"^[:`]{3,}\{prf:(?:definition|proposition)\} *(.*)\n:label: *(\S+)$"
-        for title, label in re.findall(statement, text, re.MULTILINE):
-            self.results[label] = Result(label, title)
-        for cell in cells:
+        found = cells(self.path)
+        text = markdown(found)
+        self.title = title(text)
+        for label, name in labelled(text, "prf:definition|prf:proposition").items():
+            self.results[label] = Result(label, name)
+        for cell in found:
             tags = cell["metadata"].get("tags", [])
             for label in tags if "check" in tags else ():
                 if label in self.results:
@@ -75,9 +71,7 @@ class ResultsIndex(SphinxDirective):
 
     def run(self) -> list[nodes.Node]:
         sections: list[nodes.Node] = []
-        files = re.findall(r"- file: (chapters/\S+)\.ipynb", (ROOT / "_toc.yml").read_text("utf-8"))
-        for name in files:
-            path = ROOT / f"{name}.ipynb"
+        for path in chapters():
             self.env.note_dependency(str(path))
             chapter = Chapter(path)
             rows = ["| Result | Title | Check | Source |", "|---|---|---|---|"]

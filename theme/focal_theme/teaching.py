@@ -1,7 +1,6 @@
 """What teachers need: the page of all exercises, made from the chapters and exercises.yml, and a
 control on each chapter that unfolds its proofs."""
 
-import json
 import re
 from pathlib import Path
 from typing import Any
@@ -11,10 +10,10 @@ from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
+from focal_theme.book import ROOT, cells, chapters, labelled, markdown, title
 from focal_theme.folds import fold
 from focal_theme.results import chapter_table
 
-ROOT = Path(__file__).resolve().parent.parent.parent
 LIST = ROOT / "exercises.yml"
 DIFFICULTIES = (1, 2, 3)
 
@@ -23,11 +22,8 @@ ROLES = {"def": "prf:ref", "prop": "prf:ref", "eq": "eq", "fig": "numref"}
 
 def exercises(notebook: Path) -> tuple[str, dict[str, str]]:
     """A chapter's title, and the title of each of its exercises by its label."""
-    cells = json.loads(notebook.read_text("utf-8"))["cells"]
-    text = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
-    found = re.findall(r"^[:`]{3,}\{exercise\} *(.*)\n:label: *(\S+)$", text, re.MULTILINE)
-    [title, *_] = re.findall(r"^# (.+)$", text, re.MULTILINE)
-    return title, {label: name for name, label in found}
+    text = markdown(cells(notebook))
+    return title(text), labelled(text, "exercise")
 
 
 def need(text: str) -> str:
@@ -43,18 +39,16 @@ class ExercisesIndex(SphinxDirective):
         asked = yaml.safe_load(LIST.read_text("utf-8"))
         self.env.note_dependency(str(LIST))
         sections: list[nodes.Node] = []
-        files = re.findall(r"- file: (chapters/\S+)\.ipynb", (ROOT / "_toc.yml").read_text("utf-8"))
-        for name in files:
-            path = ROOT / f"{name}.ipynb"
+        for path in chapters():
             self.env.note_dependency(str(path))
             chapter, titles = exercises(path)
             rows = ["| Exercise | Title | Difficulty | Needs |", "|---|---|---|---|"]
-            for label, title in titles.items():
+            for label, name in titles.items():
                 if label not in asked:
                     raise self.error(f"{LIST.name} has no entry for {label}")
                 needs = ", ".join(map(need, asked[label]["needs"]))
                 difficulty = asked[label]["difficulty"]
-                rows.append(f"| {{numref}}`{label}` | {title} | {difficulty} | {needs} |")
+                rows.append(f"| {{numref}}`{label}` | {name} | {difficulty} | {needs} |")
             sections.append(chapter_table(self, "exercises", path, chapter, rows))
         return sections
 

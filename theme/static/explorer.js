@@ -1,151 +1,23 @@
 /* The explorer: curves of the losses that the reader moves. The page has its controls and panels
-   (focal_theme/explorer.py); JSXGraph, which draws the curves, is loaded when they come near. */
+   (focal_theme/explorer.py), and curves.js the numbers; JSXGraph, which draws the curves, is loaded
+   when they come near. */
 (() => {
   "use strict";
 
   const LIBRARY = new URL("jsxgraph/jsxgraphcore.js", document.currentScript.src).href;
 
-  // The formulas. A margin is z = log(p_t / (1 - p_t)), u = -log p_t and v = -log(1 - p_t).
-
-  const { abs, exp, log, log1p, max, min, sqrt } = Math;
-  const logit = (p) => log(p) - log1p(-p);
-
-  function margin(z) {
-    const e = exp(-abs(z)), tail = log1p(e);
-    return {
-      p: (z < 0 ? e : 1) / (1 + e),
-      q: (z < 0 ? 1 : e) / (1 + e),
-      u: tail + max(-z, 0),
-      v: tail + max(z, 0),
-      a: z < 0 ? e * (tail - z) : e === 0 ? 1 : tail / e, // p u / q
-    };
-  }
-
-  const factor = (p, gamma) => exp(gamma * log1p(-p));
-  const loss = (p, gamma) => factor(p, gamma) * -log(p);
-  const gradient = (p, gamma) => factor(p, gamma) * (1 - p - gamma * p * log(p));
-  const ratio = (p, gamma) => exp(-gamma * log1p(-p));
-
-  // The logit of the probability for which the logit x is the best score, and the slope; no weight.
-  function steepen(x, gamma) {
-    const z = abs(x), one = margin(z), zero = margin(-z);
-    const fall = exp(-z) * z + Math.expm1(-2 * z) * one.a; // zero.a - one.a
-    const value = (gamma + 1) * z + log1p((gamma * fall) / (1 + gamma * one.a));
-    return x < 0 ? -value : value;
-  }
-
-  const shift = (alpha) => (alpha ? logit(alpha) : 0);
-
-  /** The logit of the probability that a score stands for. */
-  const posterior = (x, gamma, alpha) => steepen(x, gamma) - shift(alpha);
-
-  /** The logit of the score that a loss asks for where class 1 has a probability of this logit. */
-  function score(x, gamma, alpha) {
-    const goal = x + shift(alpha), size = abs(goal);
-    let low = size / (gamma + 1), high = (size + log1p(gamma)) / (gamma + 1);
-    for (let turn = 0; turn < 100 && low < high; turn++) {
-      const middle = (low + high) / 2;
-      if (middle === low || middle === high) break;
-      if (steepen(middle, gamma) < size) low = middle;
-      else high = middle;
-    }
-    return goal < 0 ? -high : high;
-  }
-
-  // A population of fixed scores: the margins of each class are normal.
-
-  const NEGATIVES = 4, POSITIVES = 0.5, DEVIATION = 1.5;
-  const LEAST = -20, LARGEST = 24, STEP = 1 / 16; // the margins beyond have no weight
-  const NODES = [
-    [0.3399810435848563, 0.6521451548625461],
-    [0.8611363115940526, 0.3478548451374538],
-  ];
-
-  /** Integral of a class's loss over margins from a to b, by Gauss's rule with four points. */
-  function piece(a, b, gamma, mean) {
-    const half = (b - a) / 2;
-    let total = 0;
-    for (const [node, weight] of NODES) {
-      for (const z of [a + half * (1 - node), a + half * (1 + node)]) {
-        const { u, v } = margin(z), distance = (z - mean) / DEVIATION;
-        total += weight * exp(-distance * distance / 2 - gamma * v) * u;
-      }
-    }
-    return (total * half) / (DEVIATION * sqrt(2 * Math.PI));
-  }
-
-  const known = new Map();
-  /** The expected loss of a class up to each margin of the grid. */
-  function sums(gamma, mean) {
-    const key = `${gamma} ${mean}`;
-    if (!known.has(key)) {
-      if (known.size > 500) known.clear();
-      const steps = (LARGEST - LEAST) / STEP, result = new Float64Array(steps + 1);
-      for (let k = 0; k < steps; k++) {
-        result[k + 1] = result[k] + piece(LEAST + k * STEP, LEAST + (k + 1) * STEP, gamma, mean);
-      }
-      known.set(key, result);
-    }
-    return known.get(key);
-  }
-
-  function upTo(z, gamma, mean) {
-    const table = sums(gamma, mean), k = Math.floor((z - LEAST) / STEP);
-    if (k < 0) return 0;
-    if (k >= table.length - 1) return table[table.length - 1];
-    return table[k] + piece(LEAST + k * STEP, z, gamma, mean);
-  }
-
-  /** What the negatives and the positives with margins up to z lose, and what all lose. */
-  function totals(z, gamma, alpha, negatives) {
-    const zero = negatives * (alpha ? 1 - alpha : 1), one = alpha || 1;
-    return {
-      negatives: zero * upTo(z, gamma, NEGATIVES),
-      positives: one * upTo(z, gamma, POSITIVES),
-      all: zero * upTo(Infinity, gamma, NEGATIVES) + one * upTo(Infinity, gamma, POSITIVES),
-    };
-  }
-
-  /** Every number that the explorer shows. An alpha of 0, or none, is no weight. */
-  function values({ gamma, alpha = 0, ratio: negatives = 1000, p }) {
-    const x = logit(p), best = score(x, gamma, alpha), stands = posterior(x, gamma, alpha);
-    const one = alpha || 1, zero = alpha ? 1 - alpha : 1;
-    const result = {
-      crossEntropy: loss(p, 0),
-      focal: loss(p, gamma),
-      focalPositive: one * loss(p, gamma),
-      focalNegative: zero * loss(p, gamma),
-      ratio: ratio(p, gamma),
-      gradientCrossEntropy: gradient(p, 0),
-      gradient: gradient(p, gamma),
-      gradientPositive: one * gradient(p, gamma),
-      gradientNegative: zero * gradient(p, gamma),
-      score: margin(best).p,
-      posterior: margin(stands).p,
-    };
-    for (const [name, power, weight] of [["CrossEntropy", 0, 0], ["Focal", gamma, alpha]]) {
-      const here = totals(x, power, weight, negatives);
-      const easy = totals(0, power, weight, negatives);
-      const end = totals(Infinity, power, weight, negatives);
-      result[`upTo${name}`] = (here.negatives + here.positives) / here.all;
-      result[`negatives${name}`] = end.negatives / end.all;
-      result[`easyNegatives${name}`] = (end.negatives - easy.negatives) / end.all;
-    }
-    return result;
-  }
+  const { max, min } = Math;
+  const { RANGES, PARTS, FIFTHS, FRAME, clip, values } = window.focalCurves;
 
   // How things look: the book's colors, in black ink on nothing; the style inverts it in dark mode.
 
-  const CE = "#000000", POSITIVE = "#9A6700", NEGATIVE = "#57606A";
-  const COLORS = [
-    [0, "#000000"], [0.5, "#AA3377"], [1, "#0072B2"],
-    [2, "#D55E00"], [3, "#777777"], [5, "#00855F"],
-  ];
+  const explorers = document.querySelectorAll(".explorer");
+  const COLORS = JSON.parse(explorers[0].dataset.colors); // focal_notes/palette.json
 
   /** The book's color of a gamma; between two that have one, a mixture. */
   function color(gamma) {
-    const after = max(1, COLORS.findIndex(([value]) => value >= gamma));
-    const [[a, from], [b, to]] = [COLORS[after - 1], COLORS[after]];
+    const after = max(1, COLORS.gammas.findIndex(([value]) => value >= gamma));
+    const [[a, from], [b, to]] = COLORS.gammas.slice(after - 1, after + 1);
     const channel = (text, k) => parseInt(text.slice(1 + 2 * k, 3 + 2 * k), 16);
     const mixed = [0, 1, 2].map((k) => {
       const part = (gamma - a) / (b - a);
@@ -168,45 +40,17 @@
   const short = (number) => String(Number(number.toFixed(4)));
   const imbalance = (negatives) => Math.round(negatives).toLocaleString("en");
 
-  // The panels. A curve is a function of the state that gives points [x, y].
+  // The stroke of what a curve is of, and JSXGraph's dash
+  const LOOKS = {
+    "cross entropy": () => [COLORS.ink, 0],
+    focal: (gamma) => [color(gamma), 0],
+    "label 0": (gamma) => [color(gamma), 2],
+    negatives: () => [COLORS.negative, 2],
+    positives: () => [COLORS.positive, 1],
+  };
 
-  const range = (n) => Array.from({ length: n + 1 }, (_, k) => k / n);
-  const INNER = range(300).map((part) => margin(20 * part - 10).p); // close where curves are steep
-  const graph = (f) => INNER.map((p) => [p, f(p)]);
+  // The panels
 
-  function weighted(f) {
-    return (state) => state.alpha
-      ? [[graph((p) => f(p, 0)), CE],
-         [graph((p) => state.alpha * f(p, state.gamma)), color(state.gamma)],
-         [graph((p) => (1 - state.alpha) * f(p, state.gamma)), color(state.gamma), "dashed"]]
-      : [[graph((p) => f(p, 0)), CE], [graph((p) => f(p, state.gamma)), color(state.gamma)]];
-  }
-
-  function shares(state) {
-    const of = (gamma, alpha, part) => {
-      const points = [[0, 0]];
-      for (let z = -8; z <= 8; z += 2 * STEP) {
-        const t = totals(z, gamma, alpha, state.ratio);
-        points.push([margin(z).p, part(t) / t.all]);
-      }
-      const t = totals(Infinity, gamma, alpha, state.ratio);
-      return [...points, [1, part(t) / t.all]];
-    };
-    const both = (t) => t.negatives + t.positives;
-    return [
-      [of(0, 0, both), CE],
-      [of(state.gamma, state.alpha, both), color(state.gamma)],
-      [of(state.gamma, state.alpha, (t) => t.negatives), NEGATIVE, "dashed"],
-      [of(state.gamma, state.alpha, (t) => t.positives), POSITIVE, "dotted"],
-    ];
-  }
-
-  function scores(state) {
-    const inner = INNER.map((s) => [margin(posterior(logit(s), state.gamma, state.alpha)).p, s]);
-    return [[[[0, 0], [1, 1]], CE], [[[0, 0], ...inner, [1, 1]], color(state.gamma)]];
-  }
-
-  const FIFTHS = range(5).map((value) => [value, short(value)]);
   const weightedValues = (name, ce, shown) => [
     ["CE", ce],
     ...(shown.alpha
@@ -218,40 +62,23 @@
   const spokenPair = (state, plain, positive, negative) => state.alpha
     ? `${text(positive)} for label 1, ${text(negative)} for label 0` : text(plain);
 
-  // top: of the vertical axis; at: where the point is; values: what is read out, in HTML
-  const PARTS = {
+  // values: what is read out, in HTML; spoken: what a screen reader says
+  const READOUTS = {
     loss: {
-      top: 5,
-      ticks: range(5).map((value) => [5 * value, short(5 * value)]),
-      curves: weighted(loss),
-      at: (v) => v.focalPositive,
       values: (state) => weightedValues("focal", "crossEntropy", state),
       spoken: (state, v) => `loss: cross entropy ${text(v.crossEntropy)}, focal `
         + spokenPair(state, v.focal, v.focalPositive, v.focalNegative),
     },
     gradient: {
-      top: 1.4,
-      ticks: range(7).map((value) => [1.4 * value, (1.4 * value).toFixed(1)]),
-      curves: weighted(gradient),
-      at: (v) => v.gradientPositive,
       values: (state) => weightedValues("gradient", "gradientCrossEntropy", state),
       spoken: (state, v) => `gradient: cross entropy ${text(v.gradientCrossEntropy)}, focal `
         + spokenPair(state, v.gradient, v.gradientPositive, v.gradientNegative),
     },
     ratio: {
-      top: 4,
-      ticks: range(4).map((value) => [4 * value, (10 ** (4 * value)).toLocaleString("en")]),
-      curves: (state) => [0, state.gamma].map((gamma) =>
-        [graph((p) => Math.log10(ratio(p, gamma))), gamma ? color(gamma) : CE]),
-      at: (v) => Math.log10(v.ratio),
       values: () => [["CE / FL", "ratio"]],
       spoken: (state, v) => `focal loss is ${text(v.ratio)} times cheaper`,
     },
     population: {
-      top: 1,
-      ticks: FIFTHS,
-      curves: shares,
-      at: (v) => v.upToFocal,
       values: () => [
         ["up to the point: CE", "upToCrossEntropy", percent],
         ["FL", "upToFocal", percent],
@@ -264,10 +91,6 @@
         + `entropy, ${percent(v.negativesFocal)} of the focal loss`,
     },
     score: {
-      top: 1,
-      ticks: FIFTHS,
-      curves: scores,
-      at: (v) => v.score,
       values: (state) => [
         [`probability ${short(state.p)} is scored`, "score"],
         [`score ${short(state.p)} stands for`, "posterior"],
@@ -275,22 +98,6 @@
       spoken: (state, v) => `the probability ${short(state.p)} is scored ${text(v.score)}`,
     },
   };
-
-  // As in focal_theme/explorer.py
-  const LEFT = 46, RIGHT = 10, TOP = 10, BOTTOM = 24;
-
-  function clip(points, highest) {
-    const kept = [];
-    points.forEach(([x, y], k) => {
-      const before = points[k - 1];
-      if (before && before[1] > highest !== y > highest) {
-        const part = (highest - before[1]) / (y - before[1]);
-        kept.push([before[0] + part * (x - before[0]), highest]);
-      }
-      if (y <= highest) kept.push([x, y]);
-    });
-    return kept;
-  }
 
   /** One picture: JSXGraph's axes, curves and the point. `current` gives p, `change` sets it. */
   class Board {
@@ -314,10 +121,10 @@
       for (const name of ["role", "aria-label", "tabindex"]) element.removeAttribute(name);
       this.fit();
       const still = { fixed: true, highlight: false, needsRegularUpdate: false };
-      const line = { ...still, strokeColor: "#b8b8b8", strokeOpacity: 0.5,
+      const line = { ...still, strokeColor: COLORS.grid, strokeOpacity: 0.5,
         strokeWidth: 0.6, layer: 1, straightFirst: false, straightLast: false };
       const label = { ...still, display: "internal", parse: false, fontSize: 12,
-        strokeColor: "#000000", layer: 2 };
+        strokeColor: COLORS.ink, layer: 2 };
       const end = { ...still, visible: false }, ends = { point1: end, point2: end };
       const rule = (a, b) => this.board.create("segment", [a, b], { ...line, ...ends });
       for (const [value, name] of part.ticks) {
@@ -330,10 +137,10 @@
       }
       this.curves = [];
       this.guide = this.board.create("curve", [[0, 0], [0, part.top]], {
-        fixed: true, highlight: false, strokeColor: "#57606A", strokeWidth: 1, dash: 1, layer: 4 });
+        fixed: true, highlight: false, strokeColor: COLORS.negative, strokeWidth: 1, dash: 1, layer: 4 });
       this.point = this.board.create("point", [0.5, 0], {
         name: "", withLabel: false, size: 7, showInfobox: false, layer: 9, transitionDuration: 0,
-        highlightStrokeColor: "#000000", strokeColor: "#ffffff", strokeWidth: 2 });
+        highlightStrokeColor: COLORS.ink, strokeColor: "#ffffff", strokeWidth: 2 });
       this.point.on("drag", () => change(this.point.X()));
       this.listen(current, change);
       this.handle = this.point.rendNode;
@@ -384,10 +191,11 @@
     fit() {
       const { clientWidth: width, clientHeight: height } = this.element;
       if (!width || !height) return;
-      const x = 1 / (width - LEFT - RIGHT), y = this.part.top / (height - TOP - BOTTOM);
+      const { left, right, top, bottom } = FRAME;
+      const x = 1 / (width - left - right), y = this.part.top / (height - top - bottom);
       this.board.resizeContainer(width, height, true, true);
       this.board.setBoundingBox(
-        [-LEFT * x, this.part.top + TOP * y, 1 + RIGHT * x, -BOTTOM * y], false, "keep");
+        [-left * x, this.part.top + top * y, 1 + right * x, -bottom * y], false, "keep");
       this.board.fullUpdate();
     }
 
@@ -395,15 +203,15 @@
       this.board.suspendUpdate();
       const curves = this.part.curves(state);
       while (this.curves.length > curves.length) this.board.removeObject(this.curves.pop());
-      curves.forEach(([points, stroke, style], k) => {
+      curves.forEach(({ of, points }, k) => {
         this.curves[k] ??= this.board.create("curve", [[0], [0]], {
           fixed: true, highlight: false, strokeWidth: k ? 2.4 : 1.8, layer: 5,
           transitionDuration: 0 });
         const shown = clip(points, this.part.top);
         this.curves[k].dataX = shown.map(([x]) => x);
         this.curves[k].dataY = shown.map(([, y]) => y);
-        this.curves[k].setAttribute({
-          strokeColor: stroke, dash: { dashed: 2, dotted: 1 }[style] ?? 0 });
+        const [strokeColor, dash] = LOOKS[of](state.gamma);
+        this.curves[k].setAttribute({ strokeColor, dash });
       });
       this.guide.dataX = [state.p, state.p];
       // Above the frame the point stays at its edge, hollow.
@@ -429,7 +237,6 @@
 
   // The state of one explorer, its controls and its address
 
-  const RANGES = { gamma: [0, 5], alpha: [0, 0.99], ratio: [1, 10000], p: [0.001, 0.999] };
   const within = (name, value) => min(max(value, RANGES[name][0]), RANGES[name][1]);
   const toSlider = { ratio: (value) => Math.log10(value) };
   const fromSlider = { ratio: (value) => Number((10 ** value).toPrecision(2)) };
@@ -531,7 +338,7 @@
       } catch { /* a page that is opened from a file may not */ }
       const { gamma, alpha, p } = this.state;
       const said = this.panels.map((panel) =>
-        PARTS[panel.dataset.part].spoken(this.state, this.numbers));
+        READOUTS[panel.dataset.part].spoken(this.state, this.numbers));
       const weight = alpha ? `, alpha ${short(alpha)}` : "";
       this.element.querySelector(".explorer-spoken").textContent =
         `gamma ${short(gamma)}${weight}, p ${short(p)}: ${said.join("; ")}`;
@@ -572,7 +379,7 @@
         input.previousElementSibling.textContent = words;
       }
       this.panels.forEach((panel) => {
-        const entries = PARTS[panel.dataset.part].values(state).map(([name, key, form = text]) => {
+        const entries = READOUTS[panel.dataset.part].values(state).map(([name, key, form = text]) => {
           const entry = document.createElement("div");
           entry.innerHTML = `<dt>${name}</dt><dd></dd>`;
           entry.lastChild.textContent = form(this.numbers[key]);
@@ -595,11 +402,12 @@
       const name = alpha ? "<i>α</i>-weighted FL" : "FL";
       const weighs = alpha && (has("loss") || has("gradient"));
       const rows = [
-        [CE, "", "CE"],
+        [COLORS.ink, "", "CE"],
         [color(gamma), "", `${name}, <i>γ</i> = ${short(gamma)}${weighs ? ", label 1" : ""}`],
         ...(weighs ? [[color(gamma), "5 4", "label 0"]] : []),
         ...(has("population")
-          ? [[NEGATIVE, "5 4", "the negatives’ part"], [POSITIVE, "2 3", "the positives’ part"]]
+          ? [[COLORS.negative, "5 4", "the negatives’ part"],
+             [COLORS.positive, "2 3", "the positives’ part"]]
           : []),
       ];
       const swatch = (stroke, dash) =>
@@ -611,6 +419,5 @@
     }
   }
 
-  window.focalExplorer = { values };
-  document.querySelectorAll(".explorer").forEach((element) => new Explorer(element));
+  explorers.forEach((element) => new Explorer(element));
 })();

@@ -1,4 +1,4 @@
-"""What the site offers to who runs a notebook without a checkout: a wheel with `focal_lib` and all
+"""What the site offers for notebooks that run without a checkout: a wheel with `focal_lib` and all
 that the chapters read, and notebooks whose first cell knows the wheel's hash, and its address.
 
 The wheel is pure: it leaves the compiled kernels out, so that one file is for every system.
@@ -21,9 +21,8 @@ from sphinx.application import Sphinx
 from sphinx.errors import ExtensionError
 from sphinx.util.docutils import SphinxDirective
 
+from focal_theme.book import ROOT
 from focal_theme.folds import fold, fold_line
-
-ROOT = Path(__file__).resolve().parent.parent.parent
 
 # What a notebook's first cell has for the wheel's address and its hash, as JSON has it.
 NO_ADDRESS, NO_HASH = r"WHEEL = \"\"", r"SHA256 = \"\""
