@@ -342,7 +342,8 @@ def test_weights_that_broadcast(shape, dtype):
 
 
 SOURCES = {
-    "older": "int focal_interface(void) { return 1; }",
+    "older": "int focal_interface(void) { return 1; } void focal_threads(void *p) {}"
+    "int focal_sigmoid(void *p) { return 0; } int focal_softmax(void *p) { return 0; }",
     "none": "int focal(void) { return 0; }",
     "broken": None,
 }
