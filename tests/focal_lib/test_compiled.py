@@ -338,11 +338,20 @@ def test_weights_that_broadcast(shape, dtype):
     torch.testing.assert_close(loss, expected.to(dtype))
 
 
+@pytest.mark.parametrize("shape", [(5, 1), (7, 1, 1), (1300,), (7, 5, 1300)])
+def test_weights_of_many_elements(shape):
+    x, y, w = rand(7, 5, 1300), ints(2, 7, 5, 1300), rand(*shape, seed=2).exp()
+    weighted = make_sigmoid(x, y, settings(weight=w), True)
+    for made, plain in zip(weighted, make_sigmoid(x, y, settings(), True), strict=True):
+        torch.testing.assert_close(made, w * plain, rtol=1e-14, atol=0)
+
+
 # --- Which library is used ------------------------------------------------------------------------
 
 
 SOURCES = {
-    "older": "int focal_interface(void) { return 1; }",
+    "older": "int focal_interface(void) { return 1; } void focal_threads(void *p) {}"
+    "int focal_sigmoid(void *p) { return 0; } int focal_softmax(void *p) { return 0; }",
     "none": "int focal(void) { return 0; }",
     "broken": None,
 }
