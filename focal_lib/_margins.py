@@ -17,6 +17,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from focal_lib import _parts as parts
+
+# How far ahead e^-z is taken apart from e^-LIFT, which has digits to spare below it
+_LIFT = {8: 600.0, 4: 70.0}
+
 
 class Margin(NamedTuple):
     """Of a margin z: p = sigma(z), q = 1 - p, u = -log p, and root = q^(gamma/2).
@@ -81,7 +86,7 @@ def of_logit(
         p, u = xp.where(below, xp.exp(z), p), xp.where(below, -z, u)
 
     def minus_log_q() -> tuple[Any, ...]:
-        near = _log1p_parts(xp, *_exp_parts(xp, -xp.abs(z), 0.0))
+        near = parts.log1p_parts(xp, *parts.exp_parts(xp, -xp.abs(z), 0.0))
         return xp.clip(z, 0.0, 1000.0), 0.0, *near  # further ahead, the loss is 0
 
     root = _root(xp, q, gamma, minus_log_q, is_single)
@@ -163,21 +168,21 @@ def of_classes(
 
     def minus_log_q() -> tuple[Any, ...]:
         """log(total / others), with the digits that a large gamma needs."""
-        each, each_left = _exp_parts(xp, shift, shift_left)
+        each, each_left = parts.exp_parts(xp, shift, shift_left)
         own, own_left = (_take(xp, v, index) for v in (each, each_left))
         each, each_left = (xp.where(is_largest, 0.0, v) for v in (each, each_left))
-        rest, left = _sum_parts(xp, each, each_left)
-        less, less_left = _two_sum(rest, -own)
-        others, others_left = _two_sum(1 + 0 * less, less)
+        rest, left = parts.sum_parts(xp, each, each_left)
+        less, less_left = parts.two_sum(rest, -own)
+        others, others_left = parts.two_sum(1 + 0 * less, less)
         others_left = others_left + (less_left + (left - own_left))
         others = xp.where(is_top, rest, others)
         others_left = xp.where(is_top, left, others_left)
         is_ahead = is_top & (others < 1)
-        log, log_left = _log_parts(xp, xp.where(is_ahead, others, 1.0), others_left)
-        ratio, ratio_left = _quotient(own, own_left, others, others_left)
+        log, log_left = parts.log_parts(xp, xp.where(is_ahead, others, 1.0), others_left)
+        ratio, ratio_left = parts.quotient(own, own_left, others, others_left)
         odds = xp.where(is_ahead, others, ratio), xp.where(is_ahead, others_left, ratio_left)
         far = xp.where(is_ahead, -log, 0.0), xp.where(is_ahead, -log_left, 0.0)
-        return *far, *_log1p_parts(xp, *odds)
+        return *far, *parts.log1p_parts(xp, *odds)
 
     root = _root(xp, q, gamma, minus_log_q, is_single)
     root = _lifted(xp, root, beyond, lift, gamma) if is_lifted else root
@@ -214,7 +219,7 @@ def _root(
     xp: Any, q: Any, gamma: Any, minus_log_q: Callable[[], tuple[Any, ...]], is_single: bool
 ) -> Any:
     if not isinstance(gamma, float | int):  # an array, which is not to be looked at
-        return _decay(xp, gamma / 2, *minus_log_q())
+        return parts.decay(xp, gamma / 2, *minus_log_q())
     is_compiled = xp is not np and xp.compiler.is_compiling()
     for twice in () if is_compiled else range(9):  # a compiler would compile each anew
         if 2 * gamma == twice:
@@ -224,7 +229,7 @@ def _root(
             return reduce(mul, factors) if factors else 1 + 0 * q
     if gamma <= (1e6 if is_single else 5):  # so many ulp of a double are few of a float32
         return _power(xp, q, gamma / 2)
-    return _decay(xp, gamma / 2, *minus_log_q())
+    return parts.decay(xp, gamma / 2, *minus_log_q())
 
 
 def _power(xp: Any, q: Any, half: float) -> Any:
@@ -233,141 +238,8 @@ def _power(xp: Any, q: Any, half: float) -> Any:
         return q**half
     q = xp.clip(q, float(xp.finfo(q.dtype).tiny), None)
     n = xp.round(xp.log2(q))
-    top, low = _split(xp, half, q)
+    top, low = parts.split(xp, half, q)
     whole = xp.round(top * n)
     m = q * xp.exp2(-n)
     fraction = (top * n - whole + low * n) * 0.6931471805599453
     return xp.exp2(whole) * xp.exp(fraction + half * xp.log(m))
-
-
-def _decay(xp: Any, half: Any, far: Any, far_left: Any, near: Any, near_left: Any) -> Any:
-    """e^(-half v), for v = far + near, each in two parts.
-
-    An error of the exponent is a relative error of the result, so it is made in two parts.
-    """
-    top, low = _split(xp, half, near)
-
-    def product(v: Any) -> tuple[Any, Any]:
-        leading = _leading(v)
-        return top * leading, top * (v - leading) + low * v
-
-    (a, a_left), (b, b_left) = product(far), product(near)
-    exponent, left = _two_sum(a, b)
-    exponent, left = _two_sum(exponent, left + (a_left + b_left) + half * (far_left + near_left))
-    is_zero = ~(exponent < 2000.0) & (exponent == exponent)
-    result = xp.exp(-xp.where(is_zero, 2000.0, exponent)) * (1 - xp.where(is_zero, 0.0, left))
-    # inf - inf is NaN above, of an exponent that is not
-    return xp.where((near == near) & (far == far) & ~(result == result), 0.0, result)
-
-
-# --- Numbers in two parts -------------------------------------------------------------------------
-
-# How far ahead e^-z is taken apart from e^-LIFT, which has digits to spare below it
-_LIFT = {8: 600.0, 4: 70.0}
-# log 2 in three parts, the first with so few digits that 2^11 (2^8) times it is exact
-_LOG2 = {
-    8: (0.6931471803691238, 1.9082149292705877e-10, -1.161222722936225e-26),
-    4: (0.693145751953125, 1.4286067653e-06, 5.497923e-14),
-}
-_EXP = [1 / 6, 1 / 24, 1 / 120, 1 / 720, 1 / 5040, 1 / 40320, 1 / 362880, 1 / 3628800]
-_EXP += [
-    1 / 39916800,
-    1 / 479001600,
-    1 / 6227020800,
-    1 / 87178291200,
-]  # 1 / n!, of e^r less 1 + r + r^2 / 2
-_ATANH = [2 / n for n in range(3, 25, 2)]  # of 2 atanh s = log((1 + s) / (1 - s)) less 2 s
-
-
-def _two_sum(a: Any, b: Any) -> tuple[Any, Any]:
-    """a + b, and what rounding left (Knuth)."""
-    total = a + b
-    shift = total - a
-    return total, (a - (total - shift)) + (b - shift)
-
-
-def _leading(v: Any) -> Any:
-    """The leading half of the digits (Dekker): a product of two such numbers is exact."""
-    shifted = v * (2.0**27 + 1 if v.dtype.itemsize == 8 else 2.0**12 + 1)
-    return shifted - (shifted - v)
-
-
-def _split(xp: Any, number: Any, like: Any) -> tuple[Any, Any]:
-    """A number as its leading half of the digits of such arrays, and the rest."""
-    is_number = isinstance(number, float | int)
-    number = min(number, 1e300) if is_number else xp.clip(number, None, 1e300)
-    if like.dtype.itemsize == 8:  # as an array: of a number a compiler would undo what follows
-        number = number + xp.zeros((), dtype=xp.float64)
-    shifted = number * (2.0**27 + 1 if like.dtype.itemsize == 8 else 2.0**41 + 1)
-    top = shifted - (shifted - number)
-    return top, number - top
-
-
-def _horner(x: Any, coefficients: list[float]) -> Any:
-    result = coefficients[-1]
-    for c in coefficients[-2::-1]:
-        result = result * x + c
-    return result
-
-
-def _exp_parts(xp: Any, x: Any, x_left: Any) -> tuple[Any, Any]:
-    """e^(x + x_left) for x <= 0, in two parts; where it is nearly 0, one just as small."""
-    high, low, rest = _LOG2[x.dtype.itemsize]
-    x = xp.clip(x, -745.0 if x.dtype.itemsize == 8 else -103.0, None)
-    n = xp.round(x * 1.4426950408889634)
-    r, left = _two_sum(x - n * high, -n * low)
-    left = left + (x_left - n * rest)
-    top = _leading(r)
-    square = top * top / 2  # exact, as are the sums below; what is left is small
-    small = (r - top) * (r + top) / 2 + r * r * r * _horner(r, _EXP)
-    small = small + left * (1 + r + square + small)
-    total, a = _two_sum(1 + 0 * r, r)
-    total, b = _two_sum(total, square)
-    total, left = _two_sum(total, a + (b + small))
-    scale = xp.exp2(n)
-    return total * scale, left * scale
-
-
-def _log1p_parts(xp: Any, e: Any, e_left: Any) -> tuple[Any, Any]:
-    """log(1 + e + e_left), for 0 <= e <= 1, in two parts."""
-    is_big = e > 0.5  # so that e - 1 is exact
-    g, g_left = xp.where(is_big, (e - 1) / 2, e), xp.where(is_big, e_left / 2, e_left)
-    return _log_near_one(xp, g, g_left, xp.where(is_big, 1.0 + 0 * e, 0.0))
-
-
-def _log_parts(xp: Any, v: Any, v_left: Any) -> tuple[Any, Any]:
-    """log(v + v_left), for v > 0, in two parts."""
-    v = xp.clip(v, float(xp.finfo(v.dtype).tiny), None)
-    n = xp.round(xp.log2(v))
-    scale = xp.exp2(-n)
-    return _log_near_one(xp, v * scale - 1, v_left * scale, n)
-
-
-def _log_near_one(xp: Any, g: Any, g_left: Any, n: Any) -> tuple[Any, Any]:
-    """n log 2 + log(1 + g + g_left), in two parts: 2 atanh s, with s = g / (2 + g)."""
-    high, low, _ = _LOG2[g.dtype.itemsize]
-    s, s_left = _quotient(g, g_left, *(_two_sum(2 + 0 * g, g)))
-    s_left = s_left - s * g_left / (2 + g)
-    total, left = _two_sum(n * high, 2 * s)
-    return total, left + (2 * s_left + n * low + s * s * s * _horner(s * s, _ATANH))
-
-
-def _quotient(a: Any, a_left: Any, b: Any, b_left: Any) -> tuple[Any, Any]:
-    """(a + a_left) / (b + b_left), in two parts."""
-    result = a / b
-    (r, r_low), (d, d_low) = ((_leading(v), v - _leading(v)) for v in (result, b))
-    remainder = (((a - r * d) - r * d_low) - r_low * d) - r_low * d_low
-    return result, (remainder + (a_left - result * b_left)) / b
-
-
-def _sum_parts(xp: Any, v: Any, v_left: Any) -> tuple[Any, Any]:
-    """The sum along the last axis, which is kept, in two parts: halves are added to halves."""
-    while v.shape[-1] > 1:
-        half = v.shape[-1] // 2
-        total, left = _two_sum(v[..., :half], v[..., half : 2 * half])
-        left = left + (v_left[..., :half] + v_left[..., half : 2 * half])
-        if v.shape[-1] % 2:
-            total = xp.concatenate([total, v[..., -1:]], -1)
-            left = xp.concatenate([left, v_left[..., -1:]], -1)
-        v, v_left = total, left
-    return v, v_left

@@ -155,11 +155,12 @@ def sigmoid_focal_loss(
     for name, factors in (("weight", weight), ("pos_weight", pos_weight)):
         if factors is not None:
             _tensors.check_factors(name, factors, inputs)
+    dtype = _tensors.result_dtype(inputs)
     positive, negative = _checks.class_weights(alpha, pos_weight is not None)
     settings = Settings(
         _checks.nonnegative("gamma", gamma),
         _checks.reduction(reduction),
-        _tensors.result_dtype(inputs),
+        dtype,
         weight,
         _checks.ignored_label(ignore_index),
         positive,
@@ -217,24 +218,22 @@ def softmax_focal_loss(
         return traced
     _tensors.check_floating("input", input)
     _tensors.check_real("target", target)
-    axis = _checks.class_axis(input.shape)
+    _tensors.check_device("target", target, input)
+    if weight is not None:
+        _tensors.check_class_weights(weight, input)
+    if target.dtype == torch.bool:
+        raise TypeError("target: takes integers or floats, got torch.bool")
+    dtype, is_floating = _tensors.result_dtype(input), target.is_floating_point()
     ignored = _checks.ignore_index(ignore_index)
+    _checks.has_probabilities(input.shape, target.shape, is_floating, ignored)
     settings = Settings(
         _checks.nonnegative("gamma", gamma),
         _checks.reduction(reduction),
-        _tensors.result_dtype(input),
+        dtype,
         weight,
         ignored,
         smoothing=_checks.fraction("label_smoothing", label_smoothing),
     )
-    _tensors.check_device("target", target, input)
-    if weight is not None:
-        _tensors.check_class_weights(weight, input.shape[axis])
-        _tensors.check_device("weight", weight, input)
-    is_floating = target.is_floating_point()
-    _checks.has_probabilities(input.shape, target.shape, is_floating, ignored)
-    if target.dtype == torch.bool:
-        raise TypeError("target: takes integers or floats, got torch.bool")
     loss: Tensor = _ways.way(input, target, weight).softmax_focal(input, target, settings)
     return loss
 
