@@ -84,7 +84,7 @@ def check_class_weights(weight: Any, like: Tensor | None = None) -> None:
     classes = None
     if like is not None and like.ndim:
         check_device("weight", weight, like)
-        classes = like.shape[min(like.ndim - 1, 1)]
+        classes = like.shape[min(like.ndim - 1, 1)] or None
     if weight.ndim != 1 or classes not in (None, weight.shape[0]):
         takes = f"the shape ({'C' if classes is None else classes},)"
         raise ValueError(f"weight: takes {takes}, got {tuple(weight.shape)}")

@@ -18,6 +18,8 @@ that of torch.nn.functional.cross_entropy. Where they differ from those on purpo
 error for bad input and a true value for a rounded one, is a table in the book's Library reference.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.overrides import handle_torch_function, has_torch_function_variadic
@@ -283,7 +285,7 @@ class SigmoidFocalLoss(torch.nn.BCEWithLogitsLoss):
         )
 
     def extra_repr(self) -> str:
-        options = {"ignore_index": self.ignore_index}
+        options: dict[str, Any] = {"ignore_index": self.ignore_index}
         for name, factors in (("weight", self.weight), ("pos_weight", self.pos_weight)):
             options[name] = None if factors is None else tuple(factors.shape)
         given = [f", {name}={value}" for name, value in options.items() if value is not None]
