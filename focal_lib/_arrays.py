@@ -1,5 +1,6 @@
 """NumPy arguments and results: arrays are checked, and what is returned is rounded once."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -56,6 +57,12 @@ def times(a: Array, b: Array) -> Array:
     if zero.any():
         product[zero & np.isinf(b)] = 0
     return product
+
+
+def product(*factors: ArrayLike) -> Array:
+    """What is finite, without an overflow or underflow on the way."""
+    parts, exponents = zip(*map(np.frexp, factors), strict=True)
+    return np.asarray(np.clip(np.ldexp(math.prod(parts), sum(exponents)), -LARGEST, LARGEST))
 
 
 @quiet

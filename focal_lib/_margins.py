@@ -17,6 +17,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from focal_lib import _parts as parts
+
+# How far ahead e^-z is taken apart from e^-LIFT, which has digits to spare below it
+_LIFT = {8: 600.0, 4: 70.0}
+
 
 class Margin(NamedTuple):
     """Of a margin z: p = sigma(z), q = 1 - p, u = -log p, and root = q^(gamma/2).
@@ -41,78 +46,99 @@ def focal(xp: Any, order: int, margin: Margin, gamma: Any, weight: Any = None) -
     """
     p, q, u, root, drop = margin
     if order == 0:
-        weighted = u if weight is None else xp.where(weight == 0, 0.0, weight * u)
+        weighted = u if weight is None else _zero_where(xp, weight == 0, weight * u)
         return root * weighted * root
     some_u = xp.clip(u, None, 4000.0)  # where it is more, p is 0
     pull = gamma * p
     if order == 1:
-        slope = -(q + pull * some_u)
-        slope = slope if weight is None else weight * slope
-        return xp.where(root == 0, 0.0, root * slope * root)
+        slope = q + pull * some_u
+        slope = -slope if weight is None else -weight * slope
+        return _zero_where(xp, root == 0, root * slope * root)
     # Where p is below the normal numbers it has lost digits, so there it is near times far.
     least = -np.log(float(xp.finfo(p.dtype).tiny))
-    near = xp.where(u > least, float(np.exp(-least)), p)
-    far = xp.exp(xp.clip(least - u, None, 0.0))
+    is_far, near, far = u > least, p, 1.0
+    if _occurs(xp, is_far):
+        near = xp.where(is_far, float(np.exp(-least)), p)
+        far = xp.exp(xp.clip(least - u, None, 0.0))
     bend, change = gamma * near, q * drop - pull
     bracket = near * q + bend * (2 * q - change * some_u)
     if order == 3:
         rest = bend * change - (near + 2 * bend) * p + (p + pull) * bend * some_u * drop
         bracket = change * bracket + q * rest
     bracket = bracket if weight is None else weight * bracket
-    return xp.where(root == 0, 0.0, root * bracket * far * root)
+    return _zero_where(xp, root == 0, root * bracket * far * root)
 
 
-def of_logit(xp: Any, z: Any, gamma: Any, is_weighted: bool = False) -> Margin:
-    """Of two classes, whose margin is the logit of the one."""
-    size, beyond, drop, root_drop = xp.abs(z), False, 1.0, 1.0
-    if is_weighted:
-        lift = _LIFT[z.dtype.itemsize]
-        beyond = z > lift
-        size = xp.where(beyond, z - lift, size)
-        one = xp.ones_like(z)
-        drop = xp.where(beyond, float(np.exp(-lift)), one)
-        root_drop = xp.where(beyond, float(np.exp(-lift / 2 * (1 + gamma))), one)
-    e = xp.exp(-size)
-    large = 1 / (1 + drop * e)
-    small = e * large
-    ahead = z > 0
-    p, q = xp.where(ahead, large, small), xp.where(ahead, small, large)
-    u = xp.log1p(e) + xp.clip(-z, 0.0, None)
-    u = xp.where(beyond, e, u) if is_weighted else u
+def of_logit(
+    xp: Any, z: Any, gamma: Any, is_weighted: bool = False, is_single: bool = False
+) -> Margin:
+    """Of two classes, whose margin is the logit of the one. is_single: see of_rows."""
+    lift = _LIFT[z.dtype.itemsize]
+    below, beyond = z < -lift, z > lift if is_weighted else False
+    is_below, is_lifted = _occurs(xp, below), is_weighted and _occurs(xp, beyond)
+    drop = xp.where(beyond, float(np.exp(-lift)), xp.ones_like(z)) if is_lifted else 1.0
+    x = xp.where(beyond, z - lift, z) if is_lifted else z
+    odds = xp.exp(-(xp.clip(x, -lift, None) if is_below else x))
+    total = 1 + (drop * odds if is_lifted else odds)
+    p, q, u = 1 / total, odds / total, xp.log1p(odds)
+    u = xp.where(beyond, odds, u) if is_lifted else u
+    if is_below:
+        p, u = xp.where(below, xp.exp(z), p), xp.where(below, -z, u)
 
     def minus_log_q() -> tuple[Any, ...]:
-        near = _log1p_parts(xp, *_exp_parts(xp, -size, 0.0))
+        near = parts.log1p_parts(xp, *parts.exp_parts(xp, -xp.abs(z), 0.0))
         return xp.clip(z, 0.0, 1000.0), 0.0, *near  # further ahead, the loss is 0
 
-    return Margin(p, q, u, _root(xp, q, gamma, minus_log_q) * root_drop, drop)
+    root = _root(xp, q, gamma, minus_log_q, is_single)
+    return Margin(p, q, u, _lifted(xp, root, beyond, lift, gamma) if is_lifted else root, drop)
 
 
 class Rows(NamedTuple):
-    """Of each row of logits, with m the largest: which is m, m - x in two parts, e^((x - m)/2)."""
+    """Of each row of logits, with m the largest: which is m, x - m in two parts, and e^(x - m)."""
 
+    xp: Any
     is_largest: Any
-    below: Any
-    below_left: Any
-    half: Any
+    shift: Any
+    shift_left: Any
+    power: Any
+    is_single: bool
+
+    @property
+    def half(self) -> Any:
+        """e^((x - m)/2), which is a normal number where its square may not be one."""
+        half = self.xp.exp(self.shift / 2)
+        return half + half * (self.shift_left / 2)
+
+    def times(self, factor: Any, is_weighted: bool) -> Any:
+        """The factor times e^(x - m), also where a large weight in it makes a normal number."""
+        is_small = is_weighted and self.shift < -_LIFT[self.shift.dtype.itemsize]
+        if not (is_weighted and _occurs(self.xp, is_small)):
+            return self.power * factor
+        half = self.half
+        return self.xp.where(is_small, half * factor * half, self.power * factor)
 
 
-def of_rows(xp: Any, x: Any) -> Rows:
+def of_rows(xp: Any, x: Any, is_single: bool = False) -> Rows:
     """Along the last axis.
 
     The difference is exact, as a rounded one and what the rounding left (Knuth's two-sum): exp
-    would make a relative error of an absolute one. The largest is 0 below itself, also at +inf; any
-    other inf - inf is NaN, since there is no limit.
+    would make a relative error of an absolute one. What is_single, in float64 for a result of
+    float32, has the digits to do without. The largest is 0 below itself, also at +inf; any other
+    inf - inf is NaN, since there is no limit.
     """
-    largest = xp.amax(x, axis=-1, keepdims=True)
     on_device = {} if xp is np else {"device": x.device}
-    classes = xp.arange(x.shape[-1], **on_device)
-    is_largest = classes == x.argmax(axis=-1, keepdims=True)
-    difference = xp.where(is_largest & xp.isinf(largest), 0.0, x - largest)
-    shift = difference - x
-    left = (x - (difference - shift)) - (largest + shift)
-    left = xp.where(xp.isfinite(left), left, 0.0)
-    half = xp.exp(difference / 2)
-    return Rows(is_largest, -difference, -left, half + half * (left / 2))
+    index = x.argmax(axis=-1, keepdims=True)
+    is_largest, largest = xp.arange(x.shape[-1], **on_device) == index, _take(xp, x, index)
+    shift, is_infinite = x - largest, xp.isinf(largest)
+    if _occurs(xp, is_infinite):
+        shift = xp.where(is_largest & is_infinite, 0.0, shift)
+    power = xp.exp(shift)
+    if is_single:
+        return Rows(xp, is_largest, shift, xp.zeros_like(largest), power, True)
+    back = shift - x
+    left = (x - (shift - back)) - (largest + back)
+    left = _zero_where(xp, ~xp.isfinite(left), left)
+    return Rows(xp, is_largest, shift, left, power + power * left, False)
 
 
 def of_classes(
@@ -123,60 +149,77 @@ def of_classes(
 
     The others of the largest are added up, not subtracted from the total: q keeps its digits.
     """
-    is_largest, below, below_left, half = rows
-    own, is_top, under, under_left = half, is_largest, below, below_left
-    if index is not None:
-        own, is_top, under, under_left = (
-            np.take_along_axis(v, index, -1) if xp is np else v.gather(-1, index)
-            for v in (half, is_largest, below, below_left)
-        )
-    own = own * own
-    rest = xp.sum(xp.where(is_largest, 0.0, half * half), axis=-1, keepdims=True)
+    _, is_largest, shift, shift_left, power, is_single = rows
+    own, is_top, below = (_take(xp, v, index) for v in (power, is_largest, shift))
+    rest = xp.sum(power * ~is_largest, axis=-1, keepdims=True)
     others = xp.where(is_top, rest, 1 + (rest - own))
     total = own + others
-    p, q, u = own / total, others / total, under + xp.log1p(rest)
-    drop, root_drop, scale = 1.0, 1.0, 1.0
-    if is_weighted:
-        lift = _LIFT[half.dtype.itemsize]
+    p, q, u = own / total, others / total, xp.log1p(rest) - below
+    drop, scale, lift = 1.0, 1.0, _LIFT[power.dtype.itemsize]
+    beyond = is_top & (rest < float(np.exp(-lift)))
+    is_lifted = is_weighted and _occurs(xp, beyond)
+    if is_lifted:
         up = float(np.exp(lift / 2))
-        beyond = is_top & (rest < float(np.exp(-lift)))
-        lifted = xp.where(is_largest, 0.0, xp.clip(half * up, None, 1.0) ** 2)
+        lifted = xp.where(is_largest, 0.0, xp.clip(rows.half * up, None, 1.0) ** 2)
         lifted = xp.sum(lifted, axis=-1, keepdims=True)
         others, q, u = (xp.where(beyond, lifted, v) for v in (others, q, u))
         one = xp.ones_like(rest)
-        drop = xp.where(beyond, float(np.exp(-lift)), one)
-        root_drop = xp.where(beyond, float(np.exp(-lift / 2 * (1 + gamma))), one)
-        scale = xp.where(beyond, up, one)
+        drop, scale = xp.where(beyond, float(np.exp(-lift)), one), xp.where(beyond, up, one)
 
     def minus_log_q() -> tuple[Any, ...]:
         """log(total / others), with the digits that a large gamma needs."""
-        each, each_left = _exp_parts(xp, -below, -below_left)
+        each, each_left = parts.exp_parts(xp, shift, shift_left)
+        own, own_left = (_take(xp, v, index) for v in (each, each_left))
         each, each_left = (xp.where(is_largest, 0.0, v) for v in (each, each_left))
-        rest, left = _sum_parts(xp, each, each_left)
-        own, own_left = _exp_parts(xp, -under, -under_left)
-        less, less_left = _two_sum(rest, -own)
-        others, others_left = _two_sum(1 + 0 * less, less)
+        rest, left = parts.sum_parts(xp, each, each_left)
+        less, less_left = parts.two_sum(rest, -own)
+        others, others_left = parts.two_sum(1 + 0 * less, less)
         others_left = others_left + (less_left + (left - own_left))
         others = xp.where(is_top, rest, others)
         others_left = xp.where(is_top, left, others_left)
         is_ahead = is_top & (others < 1)
-        log, log_left = _log_parts(xp, xp.where(is_ahead, others, 1.0), others_left)
-        ratio, ratio_left = _quotient(own, own_left, others, others_left)
+        log, log_left = parts.log_parts(xp, xp.where(is_ahead, others, 1.0), others_left)
+        ratio, ratio_left = parts.quotient(own, own_left, others, others_left)
         odds = xp.where(is_ahead, others, ratio), xp.where(is_ahead, others_left, ratio_left)
         far = xp.where(is_ahead, -log, 0.0), xp.where(is_ahead, -log_left, 0.0)
-        return *far, *_log1p_parts(xp, *odds)
+        return *far, *parts.log1p_parts(xp, *odds)
 
-    root = _root(xp, q, gamma, minus_log_q) * root_drop
+    root = _root(xp, q, gamma, minus_log_q, is_single)
+    root = _lifted(xp, root, beyond, lift, gamma) if is_lifted else root
     least = float(xp.finfo(others.dtype).tiny)
     return Margin(p, q, u, root, drop), scale, xp.clip(others, least, None)  # 0 / 0 is 0
+
+
+def _take(xp: Any, v: Any, index: Any) -> Any:
+    if index is None:
+        return v
+    return np.take_along_axis(v, index, -1) if xp is np else v.gather(-1, index)
+
+
+def _occurs(xp: Any, rare: Any) -> bool:
+    """Whether what is rare must be done: where arrays can be looked at, only where it occurs."""
+    return xp is not np or bool(np.any(rare))
+
+
+def _zero_where(xp: Any, is_zero: Any, value: Any) -> Any:
+    return xp.where(is_zero, 0.0, value) if _occurs(xp, is_zero) else value
+
+
+def _lifted(xp: Any, root: Any, beyond: Any, lift: float, gamma: float) -> Any:
+    """The root of q / e^lift, times that of e^lift and of the drop of u."""
+    top = round(min(gamma, 1e3) * 2**20) / 2**20  # lift / 2 times this is exact
+    factor = np.exp([-lift / 2, -lift / 2 * top, -lift / 2 * (min(gamma, 1e3) - top)]).prod()
+    return xp.where(beyond, root * float(factor), root)
 
 
 # --- q^(gamma/2) ----------------------------------------------------------------------------------
 
 
-def _root(xp: Any, q: Any, gamma: Any, minus_log_q: Callable[[], tuple[Any, ...]]) -> Any:
+def _root(
+    xp: Any, q: Any, gamma: Any, minus_log_q: Callable[[], tuple[Any, ...]], is_single: bool
+) -> Any:
     if not isinstance(gamma, float | int):  # an array, which is not to be looked at
-        return _decay(xp, gamma / 2, *minus_log_q())
+        return parts.decay(xp, gamma / 2, *minus_log_q())
     is_compiled = xp is not np and xp.compiler.is_compiling()
     for twice in () if is_compiled else range(9):  # a compiler would compile each anew
         if 2 * gamma == twice:
@@ -184,149 +227,19 @@ def _root(xp: Any, q: Any, gamma: Any, minus_log_q: Callable[[], tuple[Any, ...]
             factors = [q] * (twice // 4) + [root] * (twice % 4 // 2)
             factors += [xp.sqrt(root)] * (twice % 2)
             return reduce(mul, factors) if factors else 1 + 0 * q
-    if gamma <= 5:
+    if gamma <= (1e6 if is_single else 5):  # so many ulp of a double are few of a float32
         return _power(xp, q, gamma / 2)
-    return _decay(xp, gamma / 2, *minus_log_q())
+    return parts.decay(xp, gamma / 2, *minus_log_q())
 
 
 def _power(xp: Any, q: Any, half: float) -> Any:
-    """q^half, for q <= 1 and a small half: a relative error of q is made half as large again."""
+    """q^half, for q <= 1: a relative error of q is multiplied by half."""
+    if xp is np:
+        return q**half
     q = xp.clip(q, float(xp.finfo(q.dtype).tiny), None)
     n = xp.round(xp.log2(q))
-    top, low = _split(xp, half, q)
+    top, low = parts.split(xp, half, q)
     whole = xp.round(top * n)
     m = q * xp.exp2(-n)
     fraction = (top * n - whole + low * n) * 0.6931471805599453
     return xp.exp2(whole) * xp.exp(fraction + half * xp.log(m))
-
-
-def _decay(xp: Any, half: Any, far: Any, far_left: Any, near: Any, near_left: Any) -> Any:
-    """e^(-half v), for v = far + near, each in two parts.
-
-    An error of the exponent is a relative error of the result, so it is made in two parts.
-    """
-    top, low = _split(xp, half, near)
-
-    def product(v: Any) -> tuple[Any, Any]:
-        leading = _leading(v)
-        return top * leading, top * (v - leading) + low * v
-
-    (a, a_left), (b, b_left) = product(far), product(near)
-    exponent, left = _two_sum(a, b)
-    exponent, left = _two_sum(exponent, left + (a_left + b_left) + half * (far_left + near_left))
-    is_zero = ~(exponent < 2000.0) & (exponent == exponent)
-    result = xp.exp(-xp.where(is_zero, 2000.0, exponent)) * (1 - xp.where(is_zero, 0.0, left))
-    # inf - inf is NaN above, of an exponent that is not
-    return xp.where((near == near) & (far == far) & ~(result == result), 0.0, result)
-
-
-# --- Numbers in two parts -------------------------------------------------------------------------
-
-# How far ahead e^-z is taken apart from e^-LIFT, which has digits to spare below it
-_LIFT = {8: 600.0, 4: 70.0}
-# log 2 in three parts, the first with so few digits that 2^11 (2^8) times it is exact
-_LOG2 = {
-    8: (0.6931471803691238, 1.9082149292705877e-10, -1.161222722936225e-26),
-    4: (0.693145751953125, 1.4286067653e-06, 5.497923e-14),
-}
-_EXP = [1 / 6, 1 / 24, 1 / 120, 1 / 720, 1 / 5040, 1 / 40320, 1 / 362880, 1 / 3628800]
-_EXP += [
-    1 / 39916800,
-    1 / 479001600,
-    1 / 6227020800,
-    1 / 87178291200,
-]  # 1 / n!, of e^r less 1 + r + r^2 / 2
-_ATANH = [2 / n for n in range(3, 25, 2)]  # of 2 atanh s = log((1 + s) / (1 - s)) less 2 s
-
-
-def _two_sum(a: Any, b: Any) -> tuple[Any, Any]:
-    """a + b, and what rounding left (Knuth)."""
-    total = a + b
-    shift = total - a
-    return total, (a - (total - shift)) + (b - shift)
-
-
-def _leading(v: Any) -> Any:
-    """The leading half of the digits (Dekker): a product of two such numbers is exact."""
-    shifted = v * (2.0**27 + 1 if v.dtype.itemsize == 8 else 2.0**12 + 1)
-    return shifted - (shifted - v)
-
-
-def _split(xp: Any, number: Any, like: Any) -> tuple[Any, Any]:
-    """A number as its leading half of the digits of such arrays, and the rest."""
-    number = min(number, 1e300) if isinstance(number, float | int) else xp.clip(number, None, 1e300)
-    if like.dtype.itemsize == 8:  # as an array: of a number a compiler would undo what follows
-        number = number + xp.zeros((), dtype=xp.float64)
-    shifted = number * (2.0**27 + 1 if like.dtype.itemsize == 8 else 2.0**41 + 1)
-    top = shifted - (shifted - number)
-    return top, number - top
-
-
-def _horner(x: Any, coefficients: list[float]) -> Any:
-    result = coefficients[-1]
-    for c in coefficients[-2::-1]:
-        result = result * x + c
-    return result
-
-
-def _exp_parts(xp: Any, x: Any, x_left: Any) -> tuple[Any, Any]:
-    """e^(x + x_left) for x <= 0, in two parts; where it is nearly 0, one just as small."""
-    high, low, rest = _LOG2[x.dtype.itemsize]
-    x = xp.clip(x, -700.0 if x.dtype.itemsize == 8 else -80.0, None)
-    n = xp.round(x * 1.4426950408889634)
-    r, left = _two_sum(x - n * high, -n * low)
-    left = left + (x_left - n * rest)
-    top = _leading(r)
-    square = top * top / 2  # exact, as are the sums below; what is left is small
-    small = (r - top) * (r + top) / 2 + r * r * r * _horner(r, _EXP)
-    small = small + left * (1 + r + square + small)
-    total, a = _two_sum(1 + 0 * r, r)
-    total, b = _two_sum(total, square)
-    total, left = _two_sum(total, a + (b + small))
-    scale = xp.exp2(n)
-    return total * scale, left * scale
-
-
-def _log1p_parts(xp: Any, e: Any, e_left: Any) -> tuple[Any, Any]:
-    """log(1 + e + e_left), for 0 <= e <= 1, in two parts."""
-    is_big = e > 0.5  # so that e - 1 is exact
-    g, g_left = xp.where(is_big, (e - 1) / 2, e), xp.where(is_big, e_left / 2, e_left)
-    return _log_near_one(xp, g, g_left, xp.where(is_big, 1.0 + 0 * e, 0.0))
-
-
-def _log_parts(xp: Any, v: Any, v_left: Any) -> tuple[Any, Any]:
-    """log(v + v_left), for v > 0, in two parts."""
-    v = xp.clip(v, float(xp.finfo(v.dtype).tiny), None)
-    n = xp.round(xp.log2(v))
-    scale = xp.exp2(-n)
-    return _log_near_one(xp, v * scale - 1, v_left * scale, n)
-
-
-def _log_near_one(xp: Any, g: Any, g_left: Any, n: Any) -> tuple[Any, Any]:
-    """n log 2 + log(1 + g + g_left), in two parts: 2 atanh s, with s = g / (2 + g)."""
-    high, low, _ = _LOG2[g.dtype.itemsize]
-    s, s_left = _quotient(g, g_left, *(_two_sum(2 + 0 * g, g)))
-    s_left = s_left - s * g_left / (2 + g)
-    total, left = _two_sum(n * high, 2 * s)
-    return total, left + (2 * s_left + n * low + s * s * s * _horner(s * s, _ATANH))
-
-
-def _quotient(a: Any, a_left: Any, b: Any, b_left: Any) -> tuple[Any, Any]:
-    """(a + a_left) / (b + b_left), in two parts."""
-    result = a / b
-    (r, r_low), (d, d_low) = ((_leading(v), v - _leading(v)) for v in (result, b))
-    remainder = (((a - r * d) - r * d_low) - r_low * d) - r_low * d_low
-    return result, (remainder + (a_left - result * b_left)) / b
-
-
-def _sum_parts(xp: Any, v: Any, v_left: Any) -> tuple[Any, Any]:
-    """The sum along the last axis, which is kept, in two parts: halves are added to halves."""
-    while v.shape[-1] > 1:
-        half = v.shape[-1] // 2
-        total, left = _two_sum(v[..., :half], v[..., half : 2 * half])
-        left = left + (v_left[..., :half] + v_left[..., half : 2 * half])
-        if v.shape[-1] % 2:
-            total = xp.concatenate([total, v[..., -1:]], -1)
-            left = xp.concatenate([left, v_left[..., -1:]], -1)
-        v, v_left = total, left
-    return v, v_left

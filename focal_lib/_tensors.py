@@ -8,23 +8,9 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
-from focal_lib import _checks
-
 HALF = (torch.float16, torch.bfloat16)
 FLOATS = (*HALF, torch.float32, torch.float64)
 _UNSIGNED = (torch.uint16, torch.uint32, torch.uint64)  # which torch cannot compare
-
-
-def is_plain(x: Tensor) -> bool:
-    """Whether it is a tensor, not traced and under no transform, that is as it is in memory."""
-    return (
-        type(x) in (Tensor, torch.nn.Parameter)
-        and not torch._C._functorch.is_functorch_wrapped_tensor(x)
-        and not torch._C._functorch.is_legacy_batchedtensor(x)
-        and not torch._C._get_tracing_state()
-        and not x.is_neg()
-        and not x._is_zerotensor()
-    )
 
 
 def can_look(x: Tensor) -> bool:
@@ -83,15 +69,22 @@ def check_device(name: str, value: Tensor, like: Tensor) -> None:
 def check_factors(name: str, value: Any, like: Tensor) -> None:
     """Weights that broadcast to a tensor."""
     check_floating(name, value)
-    if not _checks.broadcasts(value.shape, like.shape):
+    missing = like.ndim - value.ndim
+    pairs = zip(value.shape, like.shape[max(missing, 0) :], strict=False)
+    if missing < 0 or any(a not in (1, b) for a, b in pairs):
         takes = f"a shape that broadcasts to {tuple(like.shape)}"
         raise ValueError(f"{name}: takes {takes}, got {tuple(value.shape)}")
     check_device(name, value, like)
     in_range(name, value, math.inf)
 
 
-def check_class_weights(weight: Any, classes: int | None = None) -> None:
+def check_class_weights(weight: Any, like: Tensor | None = None) -> None:
+    """Weights of the classes of logits, if they are there to be compared with."""
     check_floating("weight", weight)
+    classes = None
+    if like is not None and like.ndim:
+        check_device("weight", weight, like)
+        classes = like.shape[min(like.ndim - 1, 1)] or None
     if weight.ndim != 1 or classes not in (None, weight.shape[0]):
         takes = f"the shape ({'C' if classes is None else classes},)"
         raise ValueError(f"weight: takes {takes}, got {tuple(weight.shape)}")
@@ -99,11 +92,11 @@ def check_class_weights(weight: Any, classes: int | None = None) -> None:
 
 
 def in_range(name: str, value: Tensor, largest: float = 1.0) -> Tensor:
-    """The tensor, with numbers from 0 to the largest, or finite ones if that is infinite.
+    """The tensor, with numbers from 0 to 1, or finite ones >= 0 if the largest is infinite.
 
     Another number is an error where that can be seen, and elsewhere NaN.
     """
-    takes = "finite numbers >= 0" if largest == math.inf else f"numbers in [0, {largest:g}]"
+    takes = "finite numbers >= 0" if largest == math.inf else "numbers in [0, 1]"
     numbers = value.double() if value.dtype in _UNSIGNED else value
     right = (numbers >= 0) & (numbers.isfinite() if largest == math.inf else numbers <= largest)
     return _good(name, takes, value, right)

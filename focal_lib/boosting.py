@@ -334,10 +334,10 @@ class SoftmaxFocalObjective(_Objective):
     @quiet
     def _derivatives(self, y: Array, raw: Array) -> tuple[Array, Array]:
         target = (np.arange(len(y)), y)
-        rows = _margins.of_rows(np, raw.astype(np.float64))
+        rows = _margins.of_rows(np, raw.astype(np.float64, order="C"))
         margin, _, others = _margins.of_classes(np, rows, y[:, None], self.gamma)
         slope, curvature = _slope_and_curvature(margin, self.gamma)
-        r = rows.half**2 / others
+        r = rows.power / others
         r[target] = 0
         gradient = slope * r
         hessian = 2 * (curvature * r * r + np.maximum(curvature, slope) * r * (1 - r))

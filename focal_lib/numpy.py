@@ -20,6 +20,7 @@ from focal_lib._arrays import (
     check,
     in_range,
     labels,
+    product,
     quiet,
     rounded,
     times,
@@ -340,9 +341,9 @@ def softmax_focal_loss_hessian(
 
 # --- Arguments, chunks and results ----------------------------------------------------------------
 
-# The numbers in a chunk of items (two for one of two classes): arrays of up to 112 KB stay in the
+# The numbers in a chunk of items (four for an item of fewer): arrays of up to 224 KB stay in the
 # cache, and malloc has them at hand.
-_CHUNK = 14336
+_CHUNK = 28672
 
 
 @quiet
@@ -361,43 +362,43 @@ def _of_logits(
     inputs, targets = array("inputs", x), array("targets", y, "biuf")
     if targets.shape not in (inputs.shape, ()):
         raise ValueError(f"targets: takes the shape of inputs, {inputs.shape}, got {targets.shape}")
-    one, zero = _checks.class_weights(alpha, pos_weight is not None)
+    if_one, if_zero = _checks.class_weights(alpha, pos_weight is not None)
+    if_zero, is_single = (-1) ** order * if_zero, inputs.dtype in (np.float32, np.float16)
     exponent, ignored = _checks.nonnegative("gamma", gamma), _checks.ignored_label(ignore_index)
-    is_left_out = np.asarray(False if ignored is None else targets == ignored)
-    in_range("targets", targets if ignored is None else targets[~is_left_out], 1)
-    count = inputs.size - int(np.broadcast_to(is_left_out, inputs.shape).sum())
+    kept = np.asarray(True if ignored is None else targets != ignored)
+    in_range("targets", targets if kept.all() else targets[kept], 1)
+    count = int(np.count_nonzero(kept)) if kept.shape else inputs.size * bool(kept)
     divisor = _divisor(reduction, count)
     is_weighted = weight is not None or pos_weight is not None
-    each_w, each_pos = (
-        _factors("weight", weight, inputs),
-        _factors("pos_weight", pos_weight, inputs),
+    each, each_pos = _factors("weight", weight, inputs), _factors("pos_weight", pos_weight, inputs)
+    logits, w, pos = (
+        inputs.reshape(-1),
+        *(
+            v.reshape(-1) if v.shape == inputs.shape else np.broadcast_to(v, inputs.shape).flat
+            for v in (each, each_pos)
+        ),
     )
-    logits, labels, left_out, w, pos = (
-        v.reshape(-1) if v.shape == inputs.shape else np.broadcast_to(v, inputs.shape).flat
-        for v in (inputs, targets, is_left_out, each_w, each_pos)
-    )
+    labels, is_kept = (np.broadcast_to(v.reshape(-1), inputs.size) for v in (targets, kept))
 
     def form(z: Array, factor: Array) -> Array:
-        margin = _margins.of_logit(np, z, exponent, is_weighted)
+        margin = _margins.of_logit(np, z, exponent, is_weighted, is_single)
         return np.asarray(_margins.focal(np, order, margin, exponent, factor))
 
-    def expectation(part: slice) -> Array:
-        x, y = logits[part].astype(np.float64), np.asarray(labels[part])
-        share = 1 / divisor if order else 1.0
-        if_one: Array | float = one * share
-        if_zero: Array | float = (-1) ** order * zero * share
+    def expectation(part: slice, share: float) -> Array:
+        x, y = (v[part].astype(np.float64) for v in (logits, labels))
+        if ignored is not None:
+            y *= is_kept[part]
+        one, zero = if_one * share * y, if_zero * share * (1 - y)
         if is_weighted:
-            if_one, if_zero = if_one * (pos[part] * w[part]), if_zero * w[part]
-        is_one = y == 1
-        if (is_one | (y == 0)).all():  # hard targets: only the margin z = s x counts
-            value = form(np.where(is_one, x, -x), np.where(is_one, if_one, if_zero))
+            one, zero = product(if_one * share, w[part], pos[part], y), zero * w[part]
+        if ((y == 0) | (y == 1)).all():  # hard targets: only the margin z = s x counts
+            value = form(x * (2 * y - 1), one + zero)
         else:
-            y = y.astype(np.float64)
-            value = form(x, if_one * y) + form(-x, if_zero * (1 - y))
-        return value if ignored is None else np.where(left_out[part], 0.0, value)
+            value = form(x, one) + form(-x, zero)
+        return value if ignored is None else np.where(is_kept[part], value, 0.0)
 
-    total = None if order or reduction == "none" else divisor
-    return _by_chunks(expectation, inputs, inputs.shape, (), total)
+    is_each = order > 0 or reduction == "none"
+    return _by_chunks(expectation, inputs, inputs.shape, (), divisor, is_each)
 
 
 @quiet
@@ -436,9 +437,9 @@ def _of_rows(
             w = np.asarray(np.ldexp(w, -np.frexp(w[labels[kept]].max())[1]))
         divisor = _divisor(reduction, float(w[labels[kept]].sum()))
     is_soft = labels.shape[1] > 1 or y.dtype.kind == "f"
-    share = 1 / divisor if order else 1.0
+    is_weighted, is_single = weight is not None, x.dtype in (np.float32, np.float16)
 
-    def results(part: slice) -> Array:
+    def results(part: slice, share: float) -> Array:
         y = labels[part]
         index: Array | None = y
         if is_soft or smoothing:
@@ -446,16 +447,22 @@ def _of_rows(
             index, factor = None, w * ((1 - smoothing) * y + smoothing / classes)
         else:
             factor = w[y]
-        result = _row_form(order, rows[part], index, factor * share, exponent, weight is not None)
+        of_rows = _margins.of_rows(np, rows[part].astype(np.float64, order="C"), is_single)
+        result = _row_form(order, of_rows, index, factor * share, exponent, is_weighted)
         result[~kept[part]] = 0
         return result
 
-    total = None if order or reduction == "none" else divisor
-    return _by_chunks(results, x, tuple(items), order * (classes,), total)
+    is_each = order > 0 or reduction == "none"
+    return _by_chunks(results, x, tuple(items), order * (classes,), divisor, is_each)
 
 
 def _row_form(
-    order: int, x: Array, index: Array | None, factor: Array, gamma: float, is_weighted: bool
+    order: int,
+    rows: _margins.Rows,
+    index: Array | None,
+    factor: Array,
+    gamma: float,
+    is_weighted: bool,
 ) -> Array:
     """For each row of logits sum_c a_c f(z_c), a the factor; or a derivative of it.
 
@@ -463,30 +470,36 @@ def _row_form(
     e_c - r_c, with e_c the unit vector and r_c the softmax over the other classes, 0 at c; and the
     Hessian r_c r_c^T - diag r_c.
     """
-    rows = _margins.of_rows(np, x.astype(np.float64))
     margin, scale, others = _margins.of_classes(np, rows, index, gamma, is_weighted)
     if order == 0:
         return np.asarray(_margins.focal(np, 0, margin, gamma, factor).sum(axis=1))
-    slope, classes = _margins.focal(np, 1, margin, gamma, factor), np.arange(x.shape[1])
+    slope, classes = _margins.focal(np, 1, margin, gamma, factor), np.arange(rows.shift.shape[1])
     if order == 1:
         pull = -slope / others
         if index is not None:
-            half = rows.half * scale
-            gradient = half * pull * half
-            gradient[np.arange(len(x))[:, None], index] = slope
+            gradient = rows.times(pull * scale * scale, is_weighted)
+            np.put_along_axis(gradient, index, slope, axis=1)
             return np.asarray(gradient)
         # The others of the largest are added up, as those of q are.
         scaled = pull * scale * scale
         is_largest = classes == scaled.argmax(axis=1)[:, None]
         rest = np.where(is_largest, 0.0, scaled).sum(axis=1, keepdims=True)
         pulls = np.where(is_largest, rest, scaled.max(axis=1, keepdims=True) + (rest - scaled))
-        return np.asarray(rows.half * pulls * rows.half + slope)
+        return np.asarray(rows.times(pulls, is_weighted) + slope)
     unit = classes[:, None] == classes if index is None else index[:, :, None] == classes
-    r = (rows.half[:, None, :] * np.broadcast_to(scale, others.shape)[:, :, None]) ** 2
-    r = np.where(unit, 0.0, r / others[:, :, None])
-    bent = _margins.focal(np, 2, margin, gamma, factor)[:, :, None] * (unit - r)
-    hessian = np.swapaxes(bent, 1, 2) @ (unit - r) + np.swapaxes(slope[:, :, None] * r, 1, 2) @ r
-    hessian = (hessian + np.swapaxes(hessian, 1, 2)) / 2
+    scale = np.broadcast_to(scale, others.shape)
+    half = np.where(unit, 0.0, rows.half[:, None, :] * scale[:, :, None])
+
+    def spread(a: Array) -> Array:  # a r
+        return np.asarray(half * (a / others)[:, :, None] * half)
+
+    bend = _margins.focal(np, 2, margin, gamma, factor)
+    hessian = np.swapaxes(spread(bend + slope), 1, 2) @ spread(np.ones(()))
+    # Symmetric; of each two the one whose last factor, without a weight, is the larger.
+    is_first = rows.shift[:, :, None] <= rows.shift[:, None, :]
+    hessian = np.where(is_first, hessian, np.swapaxes(hessian, 1, 2))
+    cross = np.swapaxes(unit, -1, -2) @ spread(bend)
+    hessian -= cross + np.swapaxes(cross, 1, 2)
     # r - r^2 would lose its digits where r is nearly 1, but rows add up to 0. (NaN times 0 is NaN.)
     hessian[:, classes, classes] *= 0
     hessian[:, classes, classes] = -hessian.sum(axis=2)
@@ -503,20 +516,25 @@ def _factors(name: str, value: ArrayLike | None, like: Array) -> Array:
 
 
 def _by_chunks(
-    form: Callable[[slice], Array], x: Array, items: Shape, tail: Shape, total: float | None
+    form: Callable[[slice, float], Array],
+    x: Array,
+    items: Shape,
+    tail: Shape,
+    divisor: float,
+    is_each: bool,
 ) -> Array:
-    """The form of all items, arrays shaped like the tail, in one array; or its sum over a total."""
+    """The form of all items, with a share as factor: in one array, or the sum over the divisor."""
     count = math.prod(items)
-    step = max(1, _CHUNK // max(2, x.size // max(1, count), math.prod(tail)))
+    step = max(1, _CHUNK // max(4, x.size // max(1, count), math.prod(tail)))
     parts = [slice(i, i + step) for i in range(0, count, step)]
-    if total is not None:
-        mean = sum(float(form(part).sum()) for part in parts) / total
+    if not is_each:
+        mean = sum(float(form(part, 1.0).sum()) for part in parts) / divisor
         if np.isinf(mean):  # of finite losses the mean may be finite, although the sum is not
-            mean = sum(float((form(part) * 2.0**-64).sum()) for part in parts) / total * 2.0**64
+            mean = sum(float(form(part, 2.0**-64).sum()) for part in parts) / divisor * 2.0**64
         return rounded(mean, x)
     out = np.empty((count, *tail), rounded(0, x).dtype)
     for part in parts:
-        out[part] = form(part) + 0.0  # no negative zeros
+        out[part] = form(part, 1 / divisor) + 0.0  # no negative zeros
     return out.reshape(items + tail)[()]
 
 

@@ -93,7 +93,8 @@ def softmax_terms(
     pull = -slope / others
     if index is None:
         # The others of the largest are added up, as those of q are.
-        gradient = rows.half * _sum_of_others(pull * scale * scale) * rows.half + slope
+        half = rows.half
+        gradient = half * _sum_of_others(pull * scale * scale) * half + slope
     else:
         half = rows.half * scale
         gradient = (half * pull * half).scatter(-1, index, slope)
@@ -358,8 +359,8 @@ class _Exponentials(torch.autograd.Function):
 
 
 def _exponentials(x: Tensor) -> Tensor:
-    half: Tensor = _margins.of_rows(torch, x).half
-    return half * half
+    power: Tensor = _margins.of_rows(torch, x).power
+    return power
 
 
 class _Others(torch.autograd.Function):

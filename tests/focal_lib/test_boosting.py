@@ -215,6 +215,32 @@ def test_extreme_scores(x: float) -> None:
         assert np.isfinite(gradient).all() and (hessian > 0).all() and np.isfinite(hessian).all()
 
 
+@pytest.mark.parametrize("size", [1.7e308, 1e300, 1e-300, 5e-324])
+def test_the_unit_of_sample_weights_is_free(size: float) -> None:
+    y, raw, share = [1, 1, 0, 1], np.array([-1.0, 0.5, 2.0, 0.0]), np.array([1.0, 1.0, 1.0, 1.0])
+    rows = np.stack([np.zeros(4), raw], axis=1)
+    for focal, scores in (
+        (SigmoidFocalObjective(alpha=0.25, gamma=2.0), raw),
+        (SoftmaxFocalObjective(2), rows),
+    ):
+        plain, ours = (focal.xgboost_metric(y, scores, w) for w in (None, size * share))
+        assert ours == pytest.approx(plain, rel=1e-15)
+        np.testing.assert_allclose(
+            focal.initial_score(y, size * share), focal.initial_score(y), rtol=1e-15, atol=1e-15
+        )
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 20.0, 1e6, 1e300])
+def test_derivatives_for_every_gamma(gamma: float) -> None:
+    x = np.array([-1e4, -800.0, -690.0, -14.0, -1.0, 0.0, 1.0, 30.0, 800.0])
+    for y in (0, 1, 0.3):
+        for got in SigmoidFocalObjective(alpha=None, gamma=gamma)(np.full(9, y), x):
+            assert np.isfinite(got).all()
+    rows = np.stack([x, -x, np.zeros(9)], axis=1)
+    for got in SoftmaxFocalObjective(3, gamma=gamma)(np.arange(9) % 3, rows):
+        assert np.isfinite(got).all()
+
+
 BINARY, MULTI = SigmoidFocalObjective(alpha=None), SoftmaxFocalObjective(3)
 
 
@@ -229,6 +255,11 @@ BINARY, MULTI = SigmoidFocalObjective(alpha=None), SoftmaxFocalObjective(3)
         (lambda: SoftmaxFocalObjective(3, [1, 1]), ValueError, "weight: takes the shape (3,)"),
         (lambda: SoftmaxFocalObjective(3, [1, 1, -1]), ValueError, "weight: takes"),
         (lambda: SoftmaxFocalObjective(3, gamma=np.nan), ValueError, "gamma: takes"),
+        (lambda: SoftmaxFocalObjective(np.timedelta64(3)), TypeError, "n_classes: takes an integ"),
+        (lambda: SoftmaxFocalObjective(3, [True] * 3), TypeError, "weight: takes real numbers"),
+        (lambda: SoftmaxFocalObjective(2).sklearn_loss(), ValueError, "n_classes: takes 3 or more"),
+        (lambda: BINARY(np.ma.ones(2), [0.0, 0.0]), TypeError, "y_true: takes an array without"),
+        (lambda: BINARY([0, 1], [0.0, 0.0], [True] * 2), TypeError, "sample_weight: takes real"),
         (lambda: BINARY([0, 2], [0.0, 0.0]), ValueError, "y_true: takes numbers in [0, 1]"),
         (lambda: BINARY([0, 1, 1], [0.0, 0.0]), ValueError, "y_true: takes the shape (2,)"),
         (lambda: BINARY([[0, 1]], [0.0, 0.0]), ValueError, "y_true: takes the shape (N,)"),

@@ -4,6 +4,7 @@ import ast
 import inspect
 import subprocess
 import sys
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,7 @@ INF, NAN = np.inf, np.nan
 
 # A good call of each function: (first arguments) and the options it takes.
 SIGMOID = {"inputs": X, "targets": Y, "alpha": 0.25, "gamma": 2.0, "reduction": "mean"}
+BINARY = SIGMOID | {"alpha": None, "weight": X**2, "pos_weight": np.ones(3), "ignore_index": 255}
 SOFTMAX = {
     "input": X,
     "target": T,
@@ -40,9 +42,9 @@ GOOD = {
     "balanced_cross_entropy": {"p_t": P, "alpha_t": P},
     "modulating_factor": {"p_t": P, "gamma": 2.0},
     "focal_loss": {"p_t": P, "gamma": 2.0, "alpha_t": P},
-    "sigmoid_focal_loss": SIGMOID,
-    "sigmoid_focal_loss_gradient": SIGMOID,
-    "sigmoid_focal_loss_hessian": SIGMOID,
+    "sigmoid_focal_loss": BINARY,
+    "sigmoid_focal_loss_gradient": BINARY,
+    "sigmoid_focal_loss_hessian": BINARY,
     "softmax_focal_loss": SOFTMAX,
     "softmax_focal_loss_gradient": SOFTMAX,
     "softmax_focal_loss_hessian": SOFTMAX,
@@ -55,6 +57,8 @@ GOOD = {
     "softmax_score": {"posterior": X, "weight": np.ones(3), "gamma": 2.0, "from_logits": True},
 }
 NOT_A_NUMBER = [("2", TypeError), (True, TypeError), (1j, TypeError), ([2.0], TypeError)]
+NOT_A_NUMBER += [(np.timedelta64(2), TypeError), (10**400, ValueError)]
+NOT_A_NUMBER += [(Fraction(10**400), ValueError), (-(10**400), ValueError)]
 NOT_AN_ARRAY = [(None, TypeError), ("0.5", TypeError), (object(), TypeError)]
 NOT_A_PROBABILITY = [
     *NOT_AN_ARRAY,
@@ -62,6 +66,7 @@ NOT_A_PROBABILITY = [
     (np.array([1.0000001, 0.5]), ValueError),
     (np.array([NAN, 0.5]), ValueError),
     (np.array([0.5, 0.5j]), TypeError),
+    (np.array([True, False]), TypeError),
 ]
 NOT_GAMMA = [(None, TypeError), (-1e-9, ValueError), (-1, ValueError), (INF, ValueError)]
 NOT_GAMMA += [(NAN, ValueError), *NOT_A_NUMBER]
@@ -91,6 +96,7 @@ BAD = {
         (NAN, ValueError),
         (np.array([1.0, -0.1]), ValueError),
         (np.array([1.0, INF]), ValueError),
+        (np.array([True, False]), TypeError),
     ],
     "gamma": NOT_GAMMA,
     "alpha": NOT_ALPHA,
@@ -144,13 +150,21 @@ BAD = {
         ("1", TypeError),
         (object(), TypeError),
         (np.ones(3) * 1j, TypeError),
+        (np.ones(3) > 0, TypeError),
         (np.ones(2), ValueError),
         (np.ones((3, 1)), ValueError),
         (np.array([1.0, -1.0, 1.0]), ValueError),
         (np.array([1.0, INF, 1.0]), ValueError),
         (np.array([1.0, NAN, 1.0]), ValueError),
     ],
-    "ignore_index": [(None, TypeError), (1.0, TypeError), ("1", TypeError), (True, TypeError)],
+    "ignore_index": [
+        (1.0, TypeError),
+        ("1", TypeError),
+        (True, TypeError),
+        (np.timedelta64(2), TypeError),
+        (2**70, ValueError),
+        (-(2**63) - 1, ValueError),
+    ],
     "label_smoothing": [
         (None, TypeError),
         (-0.1, ValueError),
@@ -161,6 +175,7 @@ BAD = {
 }
 
 BAD |= {
+    "pos_weight": BAD["weight"],
     "posterior": NOT_LOGITS,
     "counts": NOT_COUNTS,
     "beta": NOT_BETWEEN,
@@ -169,6 +184,14 @@ BAD |= {
 }
 # What one function does not take though others do.
 ALSO_BAD = {
+    **{
+        (f"{loss}_focal_loss{derivative}", "ignore_index"): values
+        for loss, values in (
+            ("sigmoid", [(0, ValueError), (1, ValueError)]),
+            ("softmax", [(None, TypeError)]),
+        )
+        for derivative in ("", "_gradient", "_hessian")
+    },
     ("sigmoid_posterior", "alpha"): [(0, ValueError), (1.0, ValueError)],  # not to be undone
     ("sigmoid_score", "alpha"): [(0, ValueError), (1.0, ValueError)],
     ("softmax_posterior", "weight"): [(np.array([1.0, 0.0, 1.0]), ValueError)],
@@ -223,6 +246,7 @@ def test_the_table_has_every_public_function(library):
         name: function
         for name, function in inspect.getmembers(module, inspect.isfunction)
         if not name.startswith("_") and function.__module__ == module.__name__
+        if name != "kernels"  # which takes nothing
     }
     assert set(public) <= set(GOOD)
     for name, function in public.items():
@@ -316,9 +340,29 @@ def test_only_dense_tensors(name, argument):
             getattr(focal_lib.torch, name)(**{**good, argument: value})
 
 
-def test_ragged_lists():
-    with pytest.raises(TypeError, match=r"^inputs: takes .*, got "):
-        focal_lib.numpy.sigmoid_focal_loss([[1.0], [1.0, 2.0]], [1, 0])
+@pytest.mark.filterwarnings("ignore:Sparse")  # as PyTorch calls them: new
+@pytest.mark.parametrize(
+    ("name", "argument"),
+    [
+        (name, argument)
+        for name, good in GOOD.items()
+        for argument, value in good.items()
+        if isinstance(value, np.ndarray | list)
+    ],
+)
+def test_what_numpy_would_read_wrongly(name, argument):
+    good = np.array(GOOD[name][argument], float)
+    tensor = torch.from_numpy(good)
+    module = next(m for k, m in LIBRARIES.items() if k != "torch" and hasattr(m, name))
+    for value in (
+        np.ma.masked_array(good, mask=good == good.flat[0]),
+        tensor.clone().requires_grad_(),
+        tensor.bfloat16(),
+        tensor.to_sparse(),
+        [[1.0], [1.0, 2.0]],
+    ):
+        with pytest.raises(TypeError, match=rf"(?s)^{argument}: takes .*, got "):
+            getattr(module, name)(**{**GOOD[name], argument: value})
 
 
 def test_optimized_python_keeps_the_checks():

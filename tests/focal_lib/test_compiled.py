@@ -250,6 +250,20 @@ def test_threads_change_no_bit(dtype, gamma):
         same(others, made[0])
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_sums_are_of_all_losses(dtype):
+    x = rand(70, 1001, scale=4, dtype=dtype)
+    for make, target in (
+        (make_sigmoid, ints(2, 70, 1001)),
+        (make_softmax, ints(1001, 70)),
+        (make_softmax, rand(70, 1001, seed=1).softmax(1).to(dtype)),
+    ):
+        losses = make(x, target, settings(dtype=dtype, ignored=-100), False)[0].flatten()
+        total = make(x, target, settings(reduction="sum", ignored=-100), False)[0].item()
+        rounded = 1e-15 if dtype == torch.float64 else 1e-7
+        assert total == pytest.approx(math.fsum(losses.tolist()), rel=rounded)
+
+
 # --- Limits, and what is left out -----------------------------------------------------------------
 
 
@@ -324,11 +338,20 @@ def test_weights_that_broadcast(shape, dtype):
     torch.testing.assert_close(loss, expected.to(dtype))
 
 
+@pytest.mark.parametrize("shape", [(5, 1), (7, 1, 1), (1300,), (7, 5, 1300)])
+def test_weights_of_many_elements(shape):
+    x, y, w = rand(7, 5, 1300), ints(2, 7, 5, 1300), rand(*shape, seed=2).exp()
+    weighted = make_sigmoid(x, y, settings(weight=w), True)
+    for made, plain in zip(weighted, make_sigmoid(x, y, settings(), True), strict=True):
+        torch.testing.assert_close(made, w * plain, rtol=1e-14, atol=0)
+
+
 # --- Which library is used ------------------------------------------------------------------------
 
 
 SOURCES = {
-    "older": "int focal_interface(void) { return 1; }",
+    "older": "int focal_interface(void) { return 1; } void focal_threads(void *p) {}"
+    "int focal_sigmoid(void *p) { return 0; } int focal_softmax(void *p) { return 0; }",
     "none": "int focal(void) { return 0; }",
     "broken": None,
 }

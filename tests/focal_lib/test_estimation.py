@@ -1,5 +1,7 @@
 """From a focal-trained score to a probability and back, against the definition in 60 digits."""
 
+from functools import wraps
+
 import exact
 import mpmath as mp
 import numpy as np
@@ -15,6 +17,18 @@ from focal_lib.estimation import (
 )
 from focal_lib.numpy import sigmoid_focal_loss_gradient, softmax_focal_loss_gradient
 
+
+def without_alpha(function):
+    """Has alpha=None by default."""
+
+    @wraps(function)
+    def convert(value, alpha=None, **options):
+        return function(value, alpha=alpha, **options)
+
+    return convert
+
+
+SIGMOID = [without_alpha(f) for f in (sigmoid_posterior, sigmoid_score)]
 GAMMAS = [0, 1e-6, 0.25, 0.5, 1, 2, 3.5, 20, 1000]
 EPS = np.finfo(np.float64).eps
 
@@ -281,7 +295,7 @@ def test_probabilities_are_those_of_the_logits():
         expected = np.exp(convert(x, [1, 2, 3]))
         np.testing.assert_allclose(convert(p, [1, 2, 3], from_logits=False), expected, rtol=1e-13)
     p = 1 / (1 + np.exp(-x))
-    for convert in (sigmoid_posterior, sigmoid_score):
+    for convert in SIGMOID:
         expected = 1 / (1 + np.exp(-convert(x)))
         np.testing.assert_allclose(convert(p, from_logits=False), expected, rtol=1e-13)
 
@@ -289,16 +303,23 @@ def test_probabilities_are_those_of_the_logits():
 # --- Limits and extremes --------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("convert", [sigmoid_posterior, sigmoid_score])
+@pytest.mark.parametrize("convert", SIGMOID)
 @pytest.mark.parametrize("gamma", GAMMAS)
 def test_sigmoid_limits(convert, gamma):
     x = [np.inf, -np.inf, np.nan]
-    np.testing.assert_array_equal(convert(x, 0.3, gamma), x)
-    p = convert([1, 0, 0.5], None, gamma, from_logits=False)
+    np.testing.assert_array_equal(convert(x, 0.3, gamma=gamma), x)
+    p = convert([1, 0, 0.5], gamma=gamma, from_logits=False)
     np.testing.assert_array_equal(p, [1, 0, 0.5])
     x = np.array([1e-300, -700.0, 1e4, 1e300])
-    assert np.isfinite(convert(x, 0.3, gamma)).all()
-    np.testing.assert_array_equal(convert(-x, None, gamma), -convert(x, None, gamma))
+    assert np.isfinite(convert(x, 0.3, gamma=gamma)).all()
+    np.testing.assert_array_equal(convert(-x, gamma=gamma), -convert(x, gamma=gamma))
+
+
+@pytest.mark.parametrize("convert", SIGMOID)
+@pytest.mark.parametrize("gamma", [0.0, 2.0, 1e6, 1e300, 1.7e308])
+def test_sigmoid_limits_for_every_gamma(convert, gamma):
+    np.testing.assert_array_equal(convert([np.inf, -np.inf], gamma=gamma), [np.inf, -np.inf])
+    assert not np.isnan(convert([0.0, 1e-3, -30.0, 1e300, -1e300], gamma=gamma)).any()
 
 
 INF, NAN = np.inf, np.nan
@@ -362,7 +383,7 @@ def test_one_ill_item_leaves_the_others_alone():
 
 
 def test_arguments_without_items():
-    for convert in (sigmoid_posterior, sigmoid_score):
+    for convert in SIGMOID:
         assert convert([]).shape == (0,)
     for convert in (softmax_posterior, softmax_score):
         assert convert(np.zeros((0, 3))).shape == (0, 3)
@@ -371,7 +392,7 @@ def test_arguments_without_items():
 
 # --- Shapes, dtypes, arguments --------------------------------------------------------------------
 
-ALL = [sigmoid_posterior, sigmoid_score, softmax_posterior, softmax_score]
+ALL = [*SIGMOID, softmax_posterior, softmax_score]
 
 
 @pytest.mark.parametrize("convert", [softmax_posterior, softmax_score])
@@ -473,7 +494,7 @@ def test_bad_options(convert, name, value, kind):
         convert([0.5, 0.5], **{name: value})
 
 
-@pytest.mark.parametrize("convert", ALL[:2])
+@pytest.mark.parametrize("convert", SIGMOID)
 @pytest.mark.parametrize(("alpha", "kind"), ALPHA)
 def test_bad_alpha(convert, alpha, kind):
     with pytest.raises(kind, match=r"^alpha: takes .* got "):
@@ -488,11 +509,11 @@ def test_bad_weight(convert, weight, kind):
 
 
 def test_a_number_gives_a_scalar():
-    for convert in ALL[:2]:
+    for convert in SIGMOID:
         assert isinstance(convert(np.float32(0.5)), np.float32)
         assert isinstance(convert(0.5, from_logits=False), np.float64)
 
 
 def test_minus_one_is_no_weight():
-    for convert in ALL[:2]:
+    for convert in SIGMOID:
         np.testing.assert_array_equal(convert([0.3, 2.0], -1), convert([0.3, 2.0], None))

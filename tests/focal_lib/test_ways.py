@@ -112,7 +112,7 @@ def losses(n, dtype):
     """Losses of one tensor (n, 7), with their gradient."""
     x, y = rand(n, 7, scale=6, dtype=dtype), rand(n, 7, seed=1, dtype=dtype).sigmoid()
     t, w, p = torch.arange(n) % 7, rand(7, seed=2, dtype=dtype).abs(), y / y.sum(1, keepdim=True)
-    for reduction, gamma in itertools.product(("none", "mean", "sum"), (2.0, 1.7, 30.0)):
+    for reduction, gamma in itertools.product(("none", "mean"), (1.7, 30.0)):
         options = {"gamma": gamma, "reduction": reduction}
         for target in (y, y.round()):
             yield lambda target=target, o=options: both(sigmoid_focal_loss, x, target, **o)
@@ -125,7 +125,7 @@ def losses(n, dtype):
 @every_way
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_the_number_of_threads_changes_no_bit(way, dtype):
-    before, calls = torch.get_num_threads(), list(losses(15000, dtype))
+    before, calls = torch.get_num_threads(), list(losses(6000, dtype))
     try:
         results = []
         for threads in (1, 2, 3, 7):

@@ -30,6 +30,13 @@ def test_effective_number_is_its_formula(counts, beta):
     np.testing.assert_allclose(effective_number(counts, beta), exact, rtol=2e-15)
 
 
+@pytest.mark.parametrize("size", [1e308, 1e-300])
+def test_counts_of_every_size(size):
+    np.testing.assert_allclose(inverse_frequency([size, size, size]), 1, rtol=1e-15)
+    np.testing.assert_allclose(inverse_frequency([size, size / 2]), [0.75, 1.5], rtol=1e-15)
+    np.testing.assert_allclose(effective_number([size] * 3, 0.9), 1, rtol=1e-15)
+
+
 def test_effective_number_lies_between_equal_weights_and_inverse_frequency():
     counts = [3, 40, 5000]
     np.testing.assert_array_equal(effective_number(counts, 0.0), 1)
