@@ -118,7 +118,7 @@ def certified_table() -> list[str]:
     """What `make certify` stored, in Markdown: for each gamma the worst of both labels."""
     stored = json.loads(CERTIFIED.read_text("utf-8"))
     lines = [
-        "| $\\gamma$ | results | loss within | gradient within | the nearest float32 |",
+        "| `gamma` | results | loss within | gradient within | the nearest float32 |",
         "|---|---|---|---|---|",
     ]
     for gamma, rows in sorted(stored["gammas"].items(), key=lambda item: float(item[0])):
