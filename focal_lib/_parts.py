@@ -4,6 +4,7 @@
 NumPy's or torch's, as there.
 """
 
+import math
 from typing import Any
 
 # log 2 in three parts, the first with so few digits that 2^11 (2^8) times it is exact
@@ -11,13 +12,7 @@ _LOG2 = {
     8: (0.6931471803691238, 1.9082149292705877e-10, -1.161222722936225e-26),
     4: (0.693145751953125, 1.4286067653e-06, 5.497923e-14),
 }
-_EXP = [1 / 6, 1 / 24, 1 / 120, 1 / 720, 1 / 5040, 1 / 40320, 1 / 362880, 1 / 3628800]
-_EXP += [
-    1 / 39916800,
-    1 / 479001600,
-    1 / 6227020800,
-    1 / 87178291200,
-]  # 1 / n!, of e^r less 1 + r + r^2 / 2
+_EXP = [1 / math.factorial(n) for n in range(3, 15)]  # of e^r less 1 + r + r^2 / 2
 _ATANH = [2 / n for n in range(3, 25, 2)]  # of 2 atanh s = log((1 + s) / (1 - s)) less 2 s
 
 

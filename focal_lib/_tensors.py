@@ -84,7 +84,7 @@ def check_class_weights(weight: Any, like: Tensor | None = None) -> None:
     classes = None
     if like is not None and like.ndim:
         check_device("weight", weight, like)
-        classes = like.shape[min(like.ndim - 1, 1)]
+        classes = like.shape[min(like.ndim - 1, 1)] or None
     if weight.ndim != 1 or classes not in (None, weight.shape[0]):
         takes = f"the shape ({'C' if classes is None else classes},)"
         raise ValueError(f"weight: takes {takes}, got {tuple(weight.shape)}")
@@ -92,11 +92,11 @@ def check_class_weights(weight: Any, like: Tensor | None = None) -> None:
 
 
 def in_range(name: str, value: Tensor, largest: float = 1.0) -> Tensor:
-    """The tensor, with numbers from 0 to the largest, or finite ones if that is infinite.
+    """The tensor, with numbers from 0 to 1, or finite ones >= 0 if the largest is infinite.
 
     Another number is an error where that can be seen, and elsewhere NaN.
     """
-    takes = "finite numbers >= 0" if largest == math.inf else f"numbers in [0, {largest:g}]"
+    takes = "finite numbers >= 0" if largest == math.inf else "numbers in [0, 1]"
     numbers = value.double() if value.dtype in _UNSIGNED else value
     right = (numbers >= 0) & (numbers.isfinite() if largest == math.inf else numbers <= largest)
     return _good(name, takes, value, right)

@@ -18,6 +18,8 @@ that of torch.nn.functional.cross_entropy. Where they differ from those on purpo
 error for bad input and a true value for a rounded one, is a table in the book's Library reference.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.overrides import handle_torch_function, has_torch_function_variadic
@@ -87,6 +89,8 @@ def focal_loss(p_t: Tensor, gamma: float, alpha_t: Tensor | float = 1.0) -> Tens
     probability = _widened(_tensors.in_range("p_t", p_t))
     if isinstance(alpha_t, Tensor):
         _tensors.check_real("alpha_t", alpha_t)
+        if alpha_t.dtype == torch.bool:
+            raise TypeError("alpha_t: takes numbers, got torch.bool")
         _checks.broadcast_together("alpha_t", alpha_t.shape, p_t.shape)
         weight = _tensors.in_range("alpha_t", alpha_t, torch.inf).to(probability.dtype)
     else:
@@ -234,7 +238,9 @@ def softmax_focal_loss(
         ignored,
         smoothing=_checks.fraction("label_smoothing", label_smoothing),
     )
-    loss: Tensor = _ways.way(input, target, weight).softmax_focal(input, target, settings)
+    is_single = input.shape[min(input.ndim - 1, 1)] == 1  # one class, which no kernel has
+    way = _ways.composed if is_single else _ways.way(input, target, weight)
+    loss: Tensor = way.softmax_focal(input, target, settings)
     return loss
 
 
@@ -279,11 +285,12 @@ class SigmoidFocalLoss(torch.nn.BCEWithLogitsLoss):
         )
 
     def extra_repr(self) -> str:
-        return (
-            f"alpha={self.alpha}, gamma={self.gamma}, reduction={self.reduction!r}, "
-            f"weight={_shape_of(self.weight)}, pos_weight={_shape_of(self.pos_weight)}, "
-            f"ignore_index={self.ignore_index}"
-        )
+        options: dict[str, Any] = {"ignore_index": self.ignore_index}
+        for name, factors in (("weight", self.weight), ("pos_weight", self.pos_weight)):
+            options[name] = None if factors is None else tuple(factors.shape)
+        given = [f", {name}={value}" for name, value in options.items() if value is not None]
+        settings = f"alpha={self.alpha}, gamma={self.gamma}, reduction={self.reduction!r}"
+        return settings + "".join(given)
 
 
 class SoftmaxFocalLoss(torch.nn.CrossEntropyLoss):
@@ -325,12 +332,8 @@ class SoftmaxFocalLoss(torch.nn.CrossEntropyLoss):
         )
 
     def extra_repr(self) -> str:
+        weight = "None" if self.weight is None else f"<{len(self.weight)} classes>"
         return (
-            f"weight={_shape_of(self.weight)}, gamma={self.gamma}, "
-            f"ignore_index={self.ignore_index}, reduction={self.reduction!r}, "
-            f"label_smoothing={self.label_smoothing}"
+            f"weight={weight}, gamma={self.gamma}, ignore_index={self.ignore_index}, "
+            f"reduction={self.reduction!r}, label_smoothing={self.label_smoothing}"
         )
-
-
-def _shape_of(weight: Tensor | None) -> str:
-    return "None" if weight is None else f"<{tuple(weight.shape)}>"

@@ -169,7 +169,8 @@ def sigmoid_batches(dtype, soft):
         value, size, second, scale = (exact(column) for column in (up + down).T)
         gradient = exact((down - up)[:, 1])
         true = {"value": (value, value, bound), "gradient": (gradient, size, bound)}
-        true |= {} if soft else {"second": (second, scale, bound)}
+        # Beyond, their own tests: near the least normal number u, hence f'', loses some digits.
+        true |= {} if soft or gamma > 20 else {"second": (second, scale, bound)}
         yield Batch("sigmoid_focal_loss", x, y, {"alpha": alpha, "gamma": gamma}, true)
 
 
@@ -201,6 +202,7 @@ def softmax_batches(dtype, soft):
                     bound = np.maximum(32, (gamma + 1) * ulp * np.ones(len(x)))
                 bounds = bound, bound[:, None], 64.0
                 true = {m: (*both, b) for (m, both), b in zip(true.items(), bounds, strict=False)}
+                true = {m: of for m, of in true.items() if m != "second" or gamma <= 20}
                 options = {"weight": weight, "gamma": gamma}
                 options |= {"label_smoothing": smoothing} if soft else {}
                 yield Batch("softmax_focal_loss", x, target, options, true)
@@ -369,7 +371,7 @@ PATHS = {name: path for name, path in PATHS.items() if WHOLE or "compiled" not i
 def peers():
     def peer(sigmoid, softmax):
         library = SimpleNamespace(sigmoid_focal_loss=sigmoid, softmax_focal_loss=softmax)
-        return Path(partial(with_torch, backward, library), losses=HARD)
+        return Path(partial(with_torch, backward, library), losses=HARD, gammas=GAMMAS[:8])
 
     def common_sigmoid(x, y, alpha, **options):
         return torchvision_sigmoid(x, y, -1 if alpha is None else alpha, **options)

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 
 import torch
@@ -75,7 +76,7 @@ def run(tool, *arguments):
 
 def main():
     driver.set_active(Target())
-    from focal_lib._ways import triton as _triton
+    _triton = import_module("focal_lib._ways.triton")
     from focal_lib._ways.settings import Settings
 
     launches = []

@@ -112,6 +112,8 @@ def by_definition(b, item):
 def test_references_are_derivatives_of_the_definition(loss):
     rng, checked = np.random.default_rng(0), 0
     for b in batches(loss, "float64"):
+        if b.options["gamma"] > 20:
+            continue  # the steps of a numerical derivative are too long
         few = b.x.ndim == 1 or b.x.shape[1] <= 3  # numerical derivatives are slow
         spread = np.abs(b.x) if b.x.ndim == 1 else np.ptp(b.x, axis=1)
         for item in rng.choice(np.flatnonzero(spread < (800 if b.x.ndim == 1 else 100)), 3 * few):

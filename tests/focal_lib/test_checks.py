@@ -247,6 +247,7 @@ def test_the_table_has_every_public_function(library):
         name: function
         for name, function in inspect.getmembers(module, inspect.isfunction)
         if not name.startswith("_") and function.__module__ == module.__name__
+        if name != "kernels"  # which takes nothing
     }
     assert set(public) <= set(GOOD)
     for name, function in public.items():

@@ -266,7 +266,7 @@ def test_a_class_that_is_none_gives_nan(wrong, smoothing, device):
     """Nothing is read for it; and the host, which does not wait, cannot raise."""
     x, t = rand(4, 3, device=device), torch.tensor([0, wrong, 2, -100], device=device)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(focal_lib.torch, "_can_look", lambda _: False)
+        patch.setattr("focal_lib._tensors.can_look", lambda _: False)
         value, slope = both(softmax_focal_loss, x, t, reduction="none", label_smoothing=smoothing)
         total = softmax_focal_loss(x, t, label_smoothing=smoothing)
     assert value.isnan().tolist() == [False, True, False, False]
@@ -554,7 +554,7 @@ def test_without_triton_or_with_an_old_one(monkeypatch, device):
     x, t = rand(6, 4, device=device), indices(4, 6, device=device)
     kernels = both(softmax_focal_loss, x, t)
     monkeypatch.setattr(focal_lib._ways, "triton", None)
-    monkeypatch.setattr(focal_lib.torch._cpu, "_kernels", None)
+    monkeypatch.setattr("focal_lib._ways.compiled.kernels", None)
     close(both(softmax_focal_loss, x, t), kernels, rtol=3e-6, atol=1e-9)
 
 
@@ -712,7 +712,7 @@ def test_the_host_never_waits(device):
     for call in calls(device):
         up = torch.ones_like(call(x))
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(focal_lib.torch, "_can_look", lambda _: False)
+            patch.setattr("focal_lib._tensors.can_look", lambda _: False)
             with profile(activities=[ProfilerActivity.CPU]) as run:
                 grad(call(x), x, up)
         names = {event.name for event in run.events()}
