@@ -385,16 +385,20 @@ def _of_logits(
         return np.asarray(_margins.focal(np, order, margin, exponent, factor))
 
     def expectation(part: slice, share: float) -> Array:
-        x, y = (v[part].astype(np.float64) for v in (logits, labels))
+        x, y = logits[part].astype(np.float64), labels[part]
         if ignored is not None:
-            y *= is_kept[part]
-        one, zero = if_one * share * y, if_zero * share * (1 - y)
-        if is_weighted:
-            one, zero = product(if_one * share, w[part], pos[part], y), zero * w[part]
-        if ((y == 0) | (y == 1)).all():  # hard targets: only the margin z = s x counts
-            value = form(x * (2 * y - 1), one + zero)
+            y = y * is_kept[part]
+        is_one = y == 1
+        is_hard = (is_one | (y == 0)).all()  # so that only the margin z = s x counts
+        if is_hard and not is_weighted:
+            factors = np.array([if_zero, if_one]) * share
+            value = form(x * (2.0 * is_one - 1), factors.take(is_one))
         else:
-            value = form(x, one) + form(-x, zero)
+            y = y.astype(np.float64)
+            one, zero = if_one * share * y, if_zero * share * (1 - y)
+            if is_weighted:
+                one, zero = product(if_one * share, w[part], pos[part], y), zero * w[part]
+            value = form(x * (2 * y - 1), one + zero) if is_hard else form(x, one) + form(-x, zero)
         return value if ignored is None else np.where(is_kept[part], value, 0.0)
 
     is_each = order > 0 or reduction == "none"

@@ -48,6 +48,7 @@ GOOD = {
     "softmax_focal_loss": SOFTMAX,
     "softmax_focal_loss_gradient": SOFTMAX,
     "softmax_focal_loss_hessian": SOFTMAX,
+    "kernels": {},
     "inverse_frequency": {"counts": [90, 10]},
     "effective_number": {"counts": [90, 10], "beta": 0.9},
     "prior_logit": {"pi": 0.01},

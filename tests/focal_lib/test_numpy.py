@@ -257,7 +257,7 @@ def test_sigmoid_is_exact_for_a_large_gamma(gamma):
 def test_softmax_is_exact_for_a_large_gamma(gamma):
     border = -np.log(gamma)
     for far in (border - 2.0, border, border + 2.5, 3.0, -1e3 / gamma):
-        for x in ([far, 0.0, -0.5], [far + 0.3, -600.0, 0.3], [1e4 + far, 1e4, -1e4]):
+        for x in ([far, 0.0, -0.5], [far + 0.3, -600.0, 0.3], [1e4 + far, 1e4, 1e4 - 3.25]):
             for target in (0, 1, [0.2, 0.5, 0.3], [1.0, 0.0, 1e-9]):
                 y = np.eye(3)[target] if isinstance(target, int) else target
                 check_softmax(x, y, target, gamma)
@@ -301,6 +301,7 @@ def test_a_large_weight_finds_the_digits_of_a_small_loss(weight, gamma):
         check_sigmoid(x, 1, gamma, weight=weight / 1e9, pos_weight=1e9)
         check_sigmoid(-x, 1e-200, gamma, weight=weight)
         check_sigmoid(x / 100, 1e-250, gamma, weight=weight * 1e-200, pos_weight=1e200)
+        check_sigmoid(x / 100, 1e-300, gamma, weight=weight, pos_weight=1e300)
         check_softmax([0.5, -x], [weight, 0], 0, gamma, weight=[weight, weight])
         check_softmax([0.5, -x, -x - 0.25], [0, weight, 0], 1, gamma, weight=[1.0, weight, 1.0])
         y = [0.5, 0.0, 1e-20]
