@@ -39,9 +39,9 @@ def in_range(name: str, numbers: Array, largest: float) -> Array:
     return numbers
 
 
-def within(name: str, value: ArrayLike, largest: float, kinds: str = "iuf") -> Array:
+def within(name: str, value: ArrayLike, largest: float) -> Array:
     """The array in float64, if it holds numbers from 0 to the largest."""
-    return in_range(name, array(name, value, kinds).astype(np.float64), largest)
+    return in_range(name, array(name, value).astype(np.float64), largest)
 
 
 def labels(y: ArrayLike) -> Array:

@@ -8,6 +8,8 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
+from focal_lib import _checks
+
 HALF = (torch.float16, torch.bfloat16)
 FLOATS = (*HALF, torch.float32, torch.float64)
 _UNSIGNED = (torch.uint16, torch.uint32, torch.uint64)  # which torch cannot compare
@@ -69,13 +71,11 @@ def check_device(name: str, value: Tensor, like: Tensor) -> None:
 def check_factors(name: str, value: Any, like: Tensor) -> None:
     """Weights that broadcast to a tensor."""
     check_floating(name, value)
-    missing = like.ndim - value.ndim
-    pairs = zip(value.shape, like.shape[max(missing, 0) :], strict=False)
-    if missing < 0 or any(a not in (1, b) for a, b in pairs):
-        takes = f"a shape that broadcasts to {tuple(like.shape)}"
-        raise ValueError(f"{name}: takes {takes}, got {tuple(value.shape)}")
     check_device(name, value, like)
     in_range(name, value, math.inf)
+    if not _checks.broadcasts(value.shape, like.shape):
+        takes = f"a shape that broadcasts to {tuple(like.shape)}"
+        raise ValueError(f"{name}: takes {takes}, got {tuple(value.shape)}")
 
 
 def check_class_weights(weight: Any, like: Tensor | None = None) -> None:

@@ -129,9 +129,11 @@ def sigmoid_focal_loss(
     The arguments and errors are those of `focal_lib.numpy.sigmoid_focal_loss`: ``inputs``, a
     floating-point tensor of any shape; ``targets`` in [0, 1], of the same shape and any real dtype;
     ``alpha`` in [0, 1], the weight of class 1, or None or -1; ``gamma`` >= 0; ``reduction``, one of
-    "none", "mean" and "sum". The value and its first two derivatives are finite for every finite
-    logit and every gamma, and at infinite ones they are the limits. Source: Lin et al. 2017,
-    equation 5; the book's eq-focal-alpha and eq-focal-gradient.
+    "none", "mean" and "sum"; ``weight`` and ``pos_weight``, floating-point, of shapes that broadcast
+    to ``inputs``, the second beside ``alpha=None`` alone; ``ignore_index``, the target of elements
+    that are left out, also of the mean, or None. The value and its first two derivatives are finite
+    for every finite logit and every gamma, and at infinite ones they are the limits. Source: Lin et
+    al. 2017, equation 5; the book's eq-focal-alpha and eq-focal-gradient.
 
     The gradient of the naive formula is 0 times infinity where p_t rounds to 1 and gamma < 1:
 
@@ -156,10 +158,10 @@ def sigmoid_focal_loss(
         shape = tuple(inputs.shape)
         raise ValueError(f"targets: takes the shape of inputs, {shape}, got {tuple(targets.shape)}")
     _tensors.check_device("targets", targets, inputs)
+    dtype = _tensors.result_dtype(inputs)
     for name, factors in (("weight", weight), ("pos_weight", pos_weight)):
         if factors is not None:
             _tensors.check_factors(name, factors, inputs)
-    dtype = _tensors.result_dtype(inputs)
     positive, negative = _checks.class_weights(alpha, pos_weight is not None)
     settings = Settings(
         _checks.nonnegative("gamma", gamma),
@@ -199,11 +201,11 @@ def softmax_focal_loss(
     are those of `focal_lib.numpy.softmax_focal_loss`: ``input``, a floating-point tensor (C,),
     (N, C) or (N, C, d1, ...); ``target``, class indices (integers, without C) or probabilities
     (floats, of the shape of ``input``); ``weight``, floating-point, (C,), >= 0; ``gamma`` >= 0;
-    items with the class index ``ignore_index`` are left out; ``reduction``, one of "none", "mean"
-    and "sum", where the mean divides by the total weight of the items kept (class indices), or by
-    their number (probabilities); ``label_smoothing`` in [0, 1]. With gamma = 0 each option means
-    what it means there. Source: Lin et al. 2017, section 3; the book's eq-multiclass, eq-margin and
-    def-mean.
+    items with the class index ``ignore_index``, or whose probabilities all are that number, are
+    left out; ``reduction``, one of "none", "mean" and "sum", where the mean divides by the total
+    weight of the items kept (class indices), or by their number (probabilities);
+    ``label_smoothing`` in [0, 1]. With gamma = 0 each option means what it means there. Source: Lin
+    et al. 2017, section 3; the book's eq-multiclass, eq-margin and def-mean.
 
     1 - p_t rounds to 0 on an easy example; the sum of the other probabilities does not:
 
