@@ -129,8 +129,8 @@ def sigmoid_focal_loss(
     The arguments and errors are those of `focal_lib.numpy.sigmoid_focal_loss`: ``inputs``, a
     floating-point tensor of any shape; ``targets`` in [0, 1], of the same shape and any real dtype;
     ``alpha`` in [0, 1], the weight of class 1, or None or -1; ``gamma`` >= 0; ``reduction``, one of
-    "none", "mean" and "sum"; ``weight`` and ``pos_weight``, floating-point, of shapes that broadcast
-    to ``inputs``, the second beside ``alpha=None`` alone; ``ignore_index``, the target of elements
+    "none", "mean" and "sum"; ``weight`` and ``pos_weight``, floating-point, that broadcast to
+    ``inputs``, the second beside ``alpha=None`` alone; ``ignore_index``, the target of elements
     that are left out, also of the mean, or None. The value and its first two derivatives are finite
     for every finite logit and every gamma, and at infinite ones they are the limits. Source: Lin et
     al. 2017, equation 5; the book's eq-focal-alpha and eq-focal-gradient.
