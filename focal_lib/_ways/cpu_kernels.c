@@ -624,6 +624,7 @@ INLINE int hard_rows(const Focal *focal, int64_t first, int rows, double *restri
     const double gamma = focal->gamma, share = focal->share;
     double d_t[ROWS], d_left[ROWS], e_t[ROWS], e_left[ROWS], others[ROWS], others_left[ROWS];
     double w[ROWS], loss[ROWS], slope[ROWS], spread[ROWS];
+    const int narrow_rows = classes < 64; /* several fill the processor's vectors */
     int status = 0;
     for (int r = 0; r < rows; r++) {
         const int64_t row = (first + r) * classes, t = focal->index[first + r];
@@ -642,10 +643,10 @@ INLINE int hard_rows(const Focal *focal, int64_t first, int rows, double *restri
                 d_t[r] = e[k + t - j];
                 d_left[r] = wide ? left[k + t - j] : 0.0;
             }
-            if (rows == 1) exponentials(e + k, left + k, count, mode, degree);
+            if (!narrow_rows) exponentials(e + k, left + k, count, mode, degree);
         }
     }
-    if (rows > 1) exponentials(e, left, rows * classes, mode, degree);
+    if (narrow_rows) exponentials(e, left, rows * classes, mode, degree);
     for (int r = 0; r < rows; r++) {
         const int64_t t = focal->index[first + r], k = r * classes;
         const int64_t own = k + (t >= 0 && t < classes ? t : 0);
