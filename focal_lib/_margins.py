@@ -19,15 +19,11 @@ import numpy as np
 
 from focal_lib import _parts as parts
 
-# How far ahead e^-z is taken apart from e^-LIFT, which has digits to spare below it
-_LIFT = {8: 600.0, 4: 70.0}
-
-
 class Margin(NamedTuple):
     """Of a margin z: p = sigma(z), q = 1 - p, u = -log p, and root = q^(gamma/2).
 
-    Where z is beyond what e^-z is a normal number for, and a large weight may make the loss one, q
-    and u are e^-z / drop, and root has the square root of drop as a factor.
+    A large weight may make a normal number of a loss that is none. There q and u are over the drop,
+    which is e^-z where z > 0, and root has its square root, a normal number, as a factor.
     """
 
     p: Any
@@ -73,24 +69,26 @@ def of_logit(
     xp: Any, z: Any, gamma: Any, is_weighted: bool = False, is_single: bool = False
 ) -> Margin:
     """Of two classes, whose margin is the logit of the one. is_single: see of_rows."""
-    lift = _LIFT[z.dtype.itemsize]
-    below, beyond = z < -lift, z > lift if is_weighted else False
-    is_below, is_lifted = _occurs(xp, below), is_weighted and _occurs(xp, beyond)
-    drop = xp.where(beyond, float(np.exp(-lift)), xp.ones_like(z)) if is_lifted else 1.0
-    x = xp.where(beyond, z - lift, z) if is_lifted else z
-    odds = xp.exp(-(xp.clip(x, -lift, None) if is_below else x))
-    total = 1 + (drop * odds if is_lifted else odds)
-    p, q, u = 1 / total, odds / total, xp.log1p(odds)
-    u = xp.where(beyond, odds, u) if is_lifted else u
-    if is_below:
-        p, u = xp.where(below, xp.exp(z), p), xp.where(below, -z, u)
 
     def minus_log_q() -> tuple[Any, ...]:
         near = parts.log1p_parts(xp, *parts.exp_parts(xp, -xp.abs(z), 0.0))
         return xp.clip(z, 0.0, 1000.0), 0.0, *near  # further ahead, the loss is 0
 
-    root = _root(xp, q, gamma, minus_log_q, is_single)
-    return Margin(p, q, u, _lifted(xp, root, beyond, lift, gamma) if is_lifted else root, drop)
+    if is_weighted:
+        odds, is_ahead = xp.exp(-xp.abs(z)), z > 0
+        half, q = xp.exp(-xp.clip(z, 0.0, None) / 2), 1 / (1 + odds)
+        p, u = xp.where(is_ahead, q, odds * q), xp.log1p(odds)
+        u = xp.where(is_ahead, xp.where(odds < 1e-30, 1.0, u / odds), u - z)
+        root = half * _root(xp, xp.sqrt(q) * half, gamma, minus_log_q, is_single, True)
+        return Margin(p, q, u, root, half * half)
+    least = -600.0 if z.dtype.itemsize == 8 else -70.0  # below, e^-z has no digits to spare
+    below = z < least
+    is_below = _occurs(xp, below)
+    odds = xp.exp(-(xp.clip(z, least, None) if is_below else z))
+    p, q, u = 1 / (1 + odds), odds / (1 + odds), xp.log1p(odds)
+    if is_below:
+        p, u = xp.where(below, xp.exp(z), p), xp.where(below, -z, u)
+    return Margin(p, q, u, _root(xp, q, gamma, minus_log_q, is_single, False))
 
 
 class Rows(NamedTuple):
@@ -111,11 +109,7 @@ class Rows(NamedTuple):
 
     def times(self, factor: Any, is_weighted: bool) -> Any:
         """The factor times e^(x - m), also where a large weight in it makes a normal number."""
-        is_small = is_weighted and self.shift < -_LIFT[self.shift.dtype.itemsize]
-        if not (is_weighted and _occurs(self.xp, is_small)):
-            return self.power * factor
-        half = self.half
-        return self.xp.where(is_small, half * factor * half, self.power * factor)
+        return self.half * factor * self.half if is_weighted else self.power * factor
 
 
 def of_rows(xp: Any, x: Any, is_single: bool = False) -> Rows:
@@ -155,16 +149,17 @@ def of_classes(
     others = xp.where(is_top, rest, 1 + (rest - own))
     total = own + others
     p, q, u = own / total, others / total, xp.log1p(rest) - below
-    drop, scale, lift = 1.0, 1.0, _LIFT[power.dtype.itemsize]
-    beyond = is_top & (rest < float(np.exp(-lift)))
-    is_lifted = is_weighted and _occurs(xp, beyond)
-    if is_lifted:
-        up = float(np.exp(lift / 2))
-        lifted = xp.where(is_largest, 0.0, xp.clip(rows.half * up, None, 1.0) ** 2)
-        lifted = xp.sum(lifted, axis=-1, keepdims=True)
-        others, q, u = (xp.where(beyond, lifted, v) for v in (others, q, u))
-        one = xp.ones_like(rest)
-        drop, scale = xp.where(beyond, float(np.exp(-lift)), one), xp.where(beyond, up, one)
+    drop, scale, base, half = 1.0, 1.0, q, 1.0
+    if is_weighted:
+        least = -1400.0 if power.dtype.itemsize == 8 else -170.0  # e^(least / 2) is normal
+        second = xp.amax(xp.where(is_largest, -xp.inf, shift), axis=-1, keepdims=True)
+        second = xp.clip(second, least, None)
+        over = xp.where(is_largest, 0.0, rows.half * xp.exp(-second / 2)) ** 2
+        over, second = xp.sum(over, axis=-1, keepdims=True), xp.where(is_top, second, 0.0)
+        half, scale = xp.exp(second / 2), xp.exp(-second / 2)
+        others, drop = xp.where(is_top, over, others), half * half
+        q, u = others / total, xp.where(is_top & (rest < 1e-30), over, u / drop)
+        base = xp.sqrt(q) * half
 
     def minus_log_q() -> tuple[Any, ...]:
         """log(total / others), with the digits that a large gamma needs."""
@@ -184,8 +179,7 @@ def of_classes(
         far = xp.where(is_ahead, -log, 0.0), xp.where(is_ahead, -log_left, 0.0)
         return *far, *parts.log1p_parts(xp, *odds)
 
-    root = _root(xp, q, gamma, minus_log_q, is_single)
-    root = _lifted(xp, root, beyond, lift, gamma) if is_lifted else root
+    root = half * _root(xp, base, gamma, minus_log_q, is_single, is_weighted)
     least = float(xp.finfo(others.dtype).tiny)
     return Margin(p, q, u, root, drop), scale, xp.clip(others, least, None)  # 0 / 0 is 0
 
@@ -205,30 +199,29 @@ def _zero_where(xp: Any, is_zero: Any, value: Any) -> Any:
     return xp.where(is_zero, 0.0, value) if _occurs(xp, is_zero) else value
 
 
-def _lifted(xp: Any, root: Any, beyond: Any, lift: float, gamma: float) -> Any:
-    """The root of q / e^lift, times that of e^lift and of the drop of u."""
-    top = round(min(gamma, 1e3) * 2**20) / 2**20  # lift / 2 times this is exact
-    factor = np.exp([-lift / 2, -lift / 2 * top, -lift / 2 * (min(gamma, 1e3) - top)]).prod()
-    return xp.where(beyond, root * float(factor), root)
-
-
 # --- q^(gamma/2) ----------------------------------------------------------------------------------
 
 
 def _root(
-    xp: Any, q: Any, gamma: Any, minus_log_q: Callable[[], tuple[Any, ...]], is_single: bool
+    xp: Any,
+    base: Any,
+    gamma: Any,
+    minus_log_q: Callable[[], tuple[Any, ...]],
+    is_single: bool,
+    is_sqrt: bool,
 ) -> Any:
+    """q^(gamma/2), the base being q or, if is_sqrt, its square root."""
     if not isinstance(gamma, float | int):  # an array, which is not to be looked at
         return parts.decay(xp, gamma / 2, *minus_log_q())
+    exponent = gamma if is_sqrt else gamma / 2
     is_compiled = xp is not np and xp.compiler.is_compiling()
-    for twice in () if is_compiled else range(9):  # a compiler would compile each anew
-        if 2 * gamma == twice:
-            root = xp.sqrt(q) if twice % 4 else q
-            factors = [q] * (twice // 4) + [root] * (twice % 4 // 2)
-            factors += [xp.sqrt(root)] * (twice % 2)
-            return reduce(mul, factors) if factors else 1 + 0 * q
+    for n in () if is_compiled else range(9):  # a compiler would compile each anew
+        if 4 * exponent == n:
+            root = xp.sqrt(base) if n % 4 else base
+            factors = [base] * (n // 4) + [root] * (n % 4 // 2) + [xp.sqrt(root)] * (n % 2)
+            return reduce(mul, factors) if factors else 1 + 0 * base
     if gamma <= (1e6 if is_single else 5):  # so many ulp of a double are few of a float32
-        return _power(xp, q, gamma / 2)
+        return _power(xp, base, exponent)
     return parts.decay(xp, gamma / 2, *minus_log_q())
 
 
