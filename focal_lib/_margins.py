@@ -19,11 +19,16 @@ import numpy as np
 
 from focal_lib import _parts as parts
 
+# Below it, e^-600 and e^-70, a number has no digits to spare for what is computed of it.
+_SMALL = {8: 2.65e-261, 4: 3.98e-31}
+
+
 class Margin(NamedTuple):
     """Of a margin z: p = sigma(z), q = 1 - p, u = -log p, and root = q^(gamma/2).
 
     A large weight may make a normal number of a loss that is none. There q and u are over the drop,
-    which is e^-z where z > 0, and root has its square root, a normal number, as a factor.
+    which is e^-z where z > 0, and root has its square root, a normal number, as a factor. The
+    square root of p, too, is one where p is not.
     """
 
     p: Any
@@ -31,6 +36,7 @@ class Margin(NamedTuple):
     u: Any
     root: Any
     drop: Any = 1.0
+    root_p: Any = None  # if there are such p
 
 
 def focal(xp: Any, order: int, margin: Margin, gamma: Any, weight: Any = None) -> Any:
@@ -40,7 +46,7 @@ def focal(xp: Any, order: int, margin: Margin, gamma: Any, weight: Any = None) -
     the third is that of f'' by the product rule, with (q^gamma p)' = q^gamma p (q - gamma p). A
     weight of 0 times an infinite loss is 0.
     """
-    p, q, u, root, drop = margin
+    p, q, u, root, drop, root_p = margin
     if order == 0:
         weighted = u if weight is None else _zero_where(xp, weight == 0, weight * u)
         return root * weighted * root
@@ -50,12 +56,10 @@ def focal(xp: Any, order: int, margin: Margin, gamma: Any, weight: Any = None) -
         slope = q + pull * some_u
         slope = -slope if weight is None else -weight * slope
         return _zero_where(xp, root == 0, root * slope * root)
-    # Where p is below the normal numbers it has lost digits, so there it is near times far.
-    least = -np.log(float(xp.finfo(p.dtype).tiny))
-    is_far, near, far = u > least, p, 1.0
-    if _occurs(xp, is_far):
-        near = xp.where(is_far, float(np.exp(-least)), p)
-        far = xp.exp(xp.clip(least - u, None, 0.0))
+    near, far = p, 1.0
+    if root_p is not None:
+        is_small = p < _SMALL[p.dtype.itemsize]
+        near, far = xp.where(is_small, root_p, p), xp.where(is_small, root_p, 1.0)
     bend, change = gamma * near, q * drop - pull
     bracket = near * q + bend * (2 * q - change * some_u)
     if order == 3:
@@ -80,15 +84,18 @@ def of_logit(
         p, u = xp.where(is_ahead, q, odds * q), xp.log1p(odds)
         u = xp.where(is_ahead, xp.where(odds < 1e-30, 1.0, u / odds), u - z)
         root = half * _root(xp, xp.sqrt(q) * half, gamma, minus_log_q, is_single, True)
-        return Margin(p, q, u, root, half * half)
+        return Margin(p, q, u, root, half * half, xp.exp(xp.clip(z, None, 0.0) / 2))
     least = -600.0 if z.dtype.itemsize == 8 else -70.0  # below, e^-z has no digits to spare
     below = z < least
     is_below = _occurs(xp, below)
     odds = xp.exp(-(xp.clip(z, least, None) if is_below else z))
     p, q, u = 1 / (1 + odds), odds / (1 + odds), xp.log1p(odds)
+    root_p = None
     if is_below:
-        p, u = xp.where(below, xp.exp(z), p), xp.where(below, -z, u)
-    return Margin(p, q, u, _root(xp, q, gamma, minus_log_q, is_single, False))
+        root_p = xp.exp(xp.clip(z, None, 0.0) / 2)
+        p, u = xp.where(below, root_p * root_p, p), xp.where(below, -z, u)
+    root = _root(xp, q, gamma, minus_log_q, is_single, False)
+    return Margin(p, q, u, root, root_p=root_p)
 
 
 class Rows(NamedTuple):
@@ -109,7 +116,11 @@ class Rows(NamedTuple):
 
     def times(self, factor: Any, is_weighted: bool) -> Any:
         """The factor times e^(x - m), also where a large weight in it makes a normal number."""
-        return self.half * factor * self.half if is_weighted else self.power * factor
+        xp, is_small = self.xp, is_weighted and self.power < _SMALL[self.power.dtype.itemsize]
+        if not (is_weighted and _occurs(xp, is_small)):
+            return self.power * factor
+        half = self.half
+        return xp.where(is_small, half * factor * half, self.power * factor)
 
 
 def of_rows(xp: Any, x: Any, is_single: bool = False) -> Rows:
@@ -120,9 +131,7 @@ def of_rows(xp: Any, x: Any, is_single: bool = False) -> Rows:
     float32, has the digits to do without. The largest is 0 below itself, also at +inf; any other
     inf - inf is NaN, since there is no limit.
     """
-    on_device = {} if xp is np else {"device": x.device}
-    index = x.argmax(axis=-1, keepdims=True)
-    is_largest, largest = xp.arange(x.shape[-1], **on_device) == index, _take(xp, x, index)
+    is_largest, largest = _largest(xp, x)
     shift, is_infinite = x - largest, xp.isinf(largest)
     if _occurs(xp, is_infinite):
         shift = xp.where(is_largest & is_infinite, 0.0, shift)
@@ -149,17 +158,20 @@ def of_classes(
     others = xp.where(is_top, rest, 1 + (rest - own))
     total = own + others
     p, q, u = own / total, others / total, xp.log1p(rest) - below
-    drop, scale, base, half = 1.0, 1.0, q, 1.0
-    if is_weighted:
+    drop, scale, half, root_p = 1.0, 1.0, 1.0, None
+    if _occurs(xp, p < _SMALL[power.dtype.itemsize]):
+        below_left = shift_left if is_single else _take(xp, shift_left, index)
+        root_p = xp.exp(below / 2) * (1 + below_left / 2) / xp.sqrt(total)
+    beyond = is_top & (rest < _SMALL[power.dtype.itemsize])
+    if is_weighted and _occurs(xp, beyond):
         least = -1400.0 if power.dtype.itemsize == 8 else -170.0  # e^(least / 2) is normal
         second = xp.amax(xp.where(is_largest, -xp.inf, shift), axis=-1, keepdims=True)
         second = xp.clip(second, least, None)
         over = xp.where(is_largest, 0.0, rows.half * xp.exp(-second / 2)) ** 2
-        over, second = xp.sum(over, axis=-1, keepdims=True), xp.where(is_top, second, 0.0)
+        over, second = xp.sum(over, axis=-1, keepdims=True), xp.where(beyond, second, 0.0)
         half, scale = xp.exp(second / 2), xp.exp(-second / 2)
-        others, drop = xp.where(is_top, over, others), half * half
-        q, u = others / total, xp.where(is_top & (rest < 1e-30), over, u / drop)
-        base = xp.sqrt(q) * half
+        others, drop = xp.where(beyond, over, others), half * half
+        q, u = others / total, xp.where(beyond, over, u)
 
     def minus_log_q() -> tuple[Any, ...]:
         """log(total / others), with the digits that a large gamma needs."""
@@ -179,9 +191,44 @@ def of_classes(
         far = xp.where(is_ahead, -log, 0.0), xp.where(is_ahead, -log_left, 0.0)
         return *far, *parts.log1p_parts(xp, *odds)
 
+    base = xp.sqrt(q) * half if is_weighted else q
     root = half * _root(xp, base, gamma, minus_log_q, is_single, is_weighted)
     least = float(xp.finfo(others.dtype).tiny)
-    return Margin(p, q, u, root, drop), scale, xp.clip(others, least, None)  # 0 / 0 is 0
+    return Margin(p, q, u, root, drop, root_p), scale, xp.clip(others, least, None)  # 0 / 0 is 0
+
+
+def gradient_of_rows(
+    rows: Rows, index: Any, slope: Any, others: Any, scale: Any, is_weighted: bool = False
+) -> Any:
+    """By each logit, of losses of the classes' margins z_c with these slopes: the gradient of z_c
+    is the unit vector of c less the softmax over the others. See of_classes.
+    """
+    xp, pull = rows.xp, -slope / others * scale * scale
+    if index is None:
+        return rows.times(sum_of_others(xp, pull), is_weighted) + slope
+    gradient = rows.times(pull, is_weighted)
+    if xp is not np:
+        return gradient.scatter(-1, index, slope)
+    np.put_along_axis(gradient, index, slope, axis=-1)
+    return gradient
+
+
+def sum_of_others(xp: Any, v: Any) -> Any:
+    """For each entry the sum of the others along the last axis.
+
+    Without the largest it is added up, not subtracted from the total: that keeps the digits of
+    1 - p where p is nearly 1.
+    """
+    is_largest, largest = _largest(xp, v, abs(v))
+    rest = xp.sum(xp.where(is_largest, 0.0, v), axis=-1, keepdims=True)
+    return xp.where(is_largest, rest, largest + (rest - v))
+
+
+def _largest(xp: Any, v: Any, by: Any = None) -> tuple[Any, Any]:
+    """Along the last axis: whether it is the first of the largest, and that."""
+    index = (v if by is None else by).argmax(axis=-1, keepdims=True)
+    on_device = {} if xp is np else {"device": v.device}
+    return xp.arange(v.shape[-1], **on_device) == index, _take(xp, v, index)
 
 
 def _take(xp: Any, v: Any, index: Any) -> Any:

@@ -479,17 +479,7 @@ def _row_form(
         return np.asarray(_margins.focal(np, 0, margin, gamma, factor).sum(axis=1))
     slope, classes = _margins.focal(np, 1, margin, gamma, factor), np.arange(rows.shift.shape[1])
     if order == 1:
-        pull = -slope / others
-        if index is not None:
-            gradient = rows.times(pull * scale * scale, is_weighted)
-            np.put_along_axis(gradient, index, slope, axis=1)
-            return np.asarray(gradient)
-        # The others of the largest are added up, as those of q are.
-        scaled = pull * scale * scale
-        is_largest = classes == scaled.argmax(axis=1)[:, None]
-        rest = np.where(is_largest, 0.0, scaled).sum(axis=1, keepdims=True)
-        pulls = np.where(is_largest, rest, scaled.max(axis=1, keepdims=True) + (rest - scaled))
-        return np.asarray(rows.times(pulls, is_weighted) + slope)
+        return np.asarray(_margins.gradient_of_rows(rows, index, slope, others, scale, is_weighted))
     unit = classes[:, None] == classes if index is None else index[:, :, None] == classes
     scale = np.broadcast_to(scale, others.shape)
     half = np.where(unit, 0.0, rows.half[:, None, :] * scale[:, :, None])

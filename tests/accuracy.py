@@ -202,7 +202,7 @@ def softmax_batches(dtype, soft):
 
 def softmax_true(k, factors, of):
     """Each measure and its scale, for the k-th gamma; a factor is w_c y_c."""
-    values, gradients, sizes, matrices, norms = [], [], [], [], []
+    values, gradients, sizes, matrices = [], [], [], []
     for i, factor in enumerate(factors):
         classes = np.flatnonzero(factor)
         parts = [(factor[c], *of(i, c)[1:3]) for c in classes]
@@ -214,12 +214,12 @@ def softmax_true(k, factors, of):
         if len(parts) == 1 and len(factor) <= 10:
             a, (*_, f, both, bend) = factor[classes[0]], of(i, classes[0])
             matrices.append(both * (a * f[k][2]) - bend * (a * f[k][1]))
-            norms.append(np.max(abs(both) * (a * f[k][3]) + abs(bend) * (a * f[k][1])))
     value, gradient = exact(values), exact(gradients)
     size = exact(sizes) if sizes else gradient
     true = {"value": (value, value), "gradient": (gradient, size)}
     if matrices:
-        true["second"] = exact(matrices), exact(np.reshape(norms, (-1, 1, 1)))
+        norm = np.abs(matrices).max(axis=(1, 2), keepdims=True)
+        true["second"] = exact(matrices), exact(norm)
     return true
 
 

@@ -90,14 +90,7 @@ def softmax_terms(
     rows, is_weighted = _margins.of_rows(torch, x), items.weight is not None
     margin, scale, others = _margins.of_classes(torch, rows, index, settings.gamma, is_weighted)
     loss, slope = _value_and_slope(margin, factor, share, settings)
-    pull = -slope / others
-    if index is None:
-        # The others of the largest are added up, as those of q are.
-        half = rows.half
-        gradient = half * _sum_of_others(pull * scale * scale) * half + slope
-    else:
-        half = rows.half * scale
-        gradient = (half * pull * half).scatter(-1, index, slope)
+    gradient = _margins.gradient_of_rows(rows, index, slope, others, scale, is_weighted)
     kept = items.kept
     gradient = torch.where(kept.unsqueeze(-1), gradient, 0.0)
     return torch.where(kept, loss.sum(dim=-1), 0.0), gradient
@@ -265,7 +258,7 @@ def _of_rows(x: Tensor, gamma: float | Tensor, index: Tensor | None = None) -> T
 def _focal(z: Tensor, margin: _margins.Margin, gamma: float | Tensor) -> Tensor:
     # A compiler keeps a number that it can make a tensor of; other numbers it compiles in.
     number = (z.new_zeros(()) + gamma).to(z.dtype)
-    return _apply(_Focal, z, *margin[:4], number, 0)
+    return _apply(_Focal, z, *margin[:4], margin.root_p, number, 0)
 
 
 class _Focal(torch.autograd.Function):
@@ -275,9 +268,17 @@ class _Focal(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        z: Tensor, p: Tensor, q: Tensor, u: Tensor, root: Tensor, gamma: Tensor, n: int
+        z: Tensor,
+        p: Tensor,
+        q: Tensor,
+        u: Tensor,
+        root: Tensor,
+        root_p: Tensor,
+        gamma: Tensor,
+        n: int,
     ) -> Tensor:
-        value: Tensor = _margins.focal(torch, n, _margins.Margin(p, q, u, root), gamma)
+        margin = _margins.Margin(p, q, u, root, root_p=root_p)
+        value: Tensor = _margins.focal(torch, n, margin, gamma)
         return value
 
     @staticmethod
@@ -290,7 +291,7 @@ class _Focal(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
         if ctx.n == 3:
             raise NotImplementedError("focal_lib: derivatives end with the third")
-        return grad * _apply(_Focal, *ctx.saved_tensors, ctx.n + 1), *[None] * 6
+        return grad * _apply(_Focal, *ctx.saved_tensors, ctx.n + 1), *[None] * 7
 
 
 class _LogSumExp(torch.autograd.Function):
@@ -364,13 +365,14 @@ def _exponentials(x: Tensor) -> Tensor:
 
 
 class _Others(torch.autograd.Function):
-    """`_sum_of_others`, which is symmetric."""
+    """The sum of the others along the last axis, which is symmetric."""
 
     generate_vmap_rule = True
 
     @staticmethod
     def forward(v: Tensor) -> Tensor:
-        return _sum_of_others(v)
+        result: Tensor = _margins.sum_of_others(torch, v)
+        return result
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
@@ -379,19 +381,6 @@ class _Others(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Tensor:
         return _apply(_Others, grad)
-
-
-def _sum_of_others(v: Tensor) -> Tensor:
-    """For each entry the sum of the others along the last axis.
-
-    Without the largest it is added up, not subtracted from the total: that keeps the digits of
-    1 - p where p is nearly 1.
-    """
-    at = v.abs().argmax(dim=-1, keepdim=True)
-    is_largest = at == torch.arange(v.shape[-1], device=v.device)
-    largest = v.where(is_largest, 0.0).sum(dim=-1, keepdim=True)
-    rest = v.where(~is_largest, 0.0).sum(dim=-1, keepdim=True)
-    return torch.where(is_largest, rest, largest + (rest - v))
 
 
 def _with_jvp(function: Any) -> Any:
