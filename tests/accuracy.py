@@ -40,6 +40,7 @@ from benchmarks.peers import softmax_of_cross_entropy, torchvision_sigmoid
 # Where Triton is interpreted, its kernels run on the CPU.
 CUDA = torch.cuda.is_available() and os.environ.get("TRITON_INTERPRET") != "1"
 DEVICE = "cuda" if CUDA else "cpu"
+BOUND = 32.0  # eps
 GAMMAS = (0.0, 0.25, 0.5, 1.0, 1.5, 2.0, 5.0, 20.0, 1000.0, 1e6)
 DTYPES = ("float32", "float64", "bfloat16", "float16")
 HALF = DTYPES[2:]
@@ -159,17 +160,17 @@ def sigmoid_batches(dtype, soft):
     x = np.concatenate([-x[::-1], x])
     one = np.array([focal(mp.exp(-mp.mpf(v))) for v in x])  # of label 1
     y = np.resize(rounded([0.5, 1e-3, 0.9, 1 / 3, 0.996, 0.0625, 0.7], dtype), len(x))
-    zero, bound = one[::-1], 64.0
+    zero = one[::-1]
     if not soft:
         x, one, zero = np.tile(x, 2), np.tile(one, (2, 1, 1)), np.tile(zero, (2, 1, 1))
-        y, bound = np.repeat([1, 0], len(x) // 2), 32.0
+        y = np.repeat([1, 0], len(x) // 2)
     for (k, gamma), alpha in product(enumerate(GAMMAS), (None, 0.25)):
         a, b = (alpha, 1 - alpha) if alpha else (1, 1)
         up, down = multiple(y)[:, None] * a * one[:, k], (1 - multiple(y))[:, None] * b * zero[:, k]
         value, size, second, scale = (exact(column) for column in (up + down).T)
         gradient = exact((down - up)[:, 1])
-        true = {"value": (value, value, bound), "gradient": (gradient, size, bound)}
-        true |= {} if soft else {"second": (second, scale, bound)}
+        true = {"value": (value, value, BOUND), "gradient": (gradient, size, BOUND)}
+        true |= {} if soft else {"second": (second, scale, BOUND)}
         yield Batch("sigmoid_focal_loss", x, y, {"alpha": alpha, "gamma": gamma}, true)
 
 
@@ -194,7 +195,7 @@ def softmax_batches(dtype, soft):
             for k, gamma in enumerate(GAMMAS):
                 weight = w if (k + classes) % 2 else None
                 true = softmax_true(k, y if weight is None else multiple(w) * y, of)
-                true = {m: (*both, 64.0 if soft else 32.0) for m, both in true.items()}
+                true = {m: (*both, BOUND) for m, both in true.items()}
                 options = {"weight": weight, "gamma": gamma}
                 options |= {"label_smoothing": smoothing} if soft else {}
                 yield Batch("softmax_focal_loss", x, target, options, true)
