@@ -353,7 +353,7 @@ else:
         "torch, compiled": compiled("aot_eager"),
         # its second derivatives are composed
         "torch, Triton interpreter": Path(
-            interpreted, measures=MEASURES[:2], gammas=(0.0, 0.5, 2.0, 20.0), way="interpreter"
+            interpreted, measures=MEASURES[:2], gammas=(0.0, 0.5, 2.0, 20.0, 1e3), way="interpreter"
         ),
     }
     if focal_lib._ways.triton is None:

@@ -124,7 +124,7 @@ def _is_plain(up: Tensor) -> bool:
 _BLOCK = 1024  # elements of a program of the sigmoid loss
 _TILE = 2048  # logits of a program of the softmax loss, rows times classes, in float32
 _PROGRAMS = 4096  # at most so many sum losses, so that one can sum what they have
-_LARGE = 20.0  # a gamma beyond needs more digits
+_LARGE = 16.0  # a gamma beyond needs more digits
 _TRITON = {torch.float32: tl.float32, torch.float64: tl.float64}
 
 

@@ -769,7 +769,7 @@ def test_compiled_whole(number, device):
     compiled = torch.compile(call, backend=counter, fullgraph=True)
     close(both(compiled, x), both(call, x), rtol=0, atol=0)
     assert any("focal_lib" in str(node.target) for node in counter.graphs[0].graph.nodes)
-    for gamma in (0.0, 0.3, 1.0, 1.7, 2.0, 2.5, 3.0, 5.0, 7.5, 20.0):
+    for gamma in (0.0, 0.3, 1.0, 1.7, 2.0, 2.5, 3.0, 5.0, 7.5, 15.0):
         close(both(compiled, x, gamma=gamma), both(call, x, gamma=gamma), rtol=0, atol=0)
     assert counter.frame_count <= 3  # with the default gamma, a gamma, any gamma
 
