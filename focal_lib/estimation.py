@@ -42,7 +42,7 @@ def sigmoid_posterior(
     """
     shift, exponent = _log_odds(alpha), _checks.nonnegative("gamma", gamma)
     logit = _steepen(_logits("inputs", inputs, from_logits), exponent)[0] - shift
-    return rounded(logit if from_logits else _margin(logit)[0], inputs)
+    return rounded(logit if from_logits else _of_margin(logit)[0], inputs)
 
 
 @quiet
@@ -71,7 +71,7 @@ def sigmoid_score(
         return value - size, slope
 
     x = np.copysign(_root(miss, low, high, start), logit)
-    return rounded(x if from_logits else _margin(x)[0], posterior)
+    return rounded(x if from_logits else _of_margin(x)[0], posterior)
 
 
 @quiet
@@ -112,7 +112,7 @@ def softmax_posterior(
     # 1 - p is the sum of the others for the largest, and at least 1/2 for all but that.
     log_q_top = -np.logaddexp(0, -rest)
     log_q = np.where(top, log_q_top, np.log1p(-np.exp(-u)))
-    a = _margin(-u - log_q)[3]
+    a = _of_margin(-u - log_q)[3]
     # log(q_top / q), which gamma multiplies; where it is small, from the difference of the two.
     relative = np.expm1(-below) * np.exp(-np.logaddexp(0, rest) - log_q)
     fall = np.where(relative > -0.5, np.log1p(relative), log_q_top - log_q)
@@ -143,15 +143,15 @@ def softmax_score(
     [0.1433 0.0451]
     """
     x, log_w, axis, exponent = _classes("posterior", posterior, weight, gamma, from_logits)
-    z = _margins(log_w - _rank(x)[1], exponent)
-    p, u, *_ = _margin(np.moveaxis(z, -1, axis))
+    z = _margins_of_levels(log_w - _rank(x)[1], exponent)
+    p, u, *_ = _of_margin(np.moveaxis(z, -1, axis))
     return rounded(0 - u if from_logits else p, posterior)
 
 
 # --- The maps, of margins z = log(p / q), q = 1 - p -----------------------------------------------
 
 
-def _margin(z: Array) -> tuple[Array, Array, Array, Array]:
+def _of_margin(z: Array) -> tuple[Array, Array, Array, Array]:
     """p, -log p, -log q and a = -p log(p) / q, which rises from 0 to 1 with the slope a - p."""
     e = np.exp(-np.abs(z))
     tail = np.log1p(e)
@@ -163,7 +163,7 @@ def _margin(z: Array) -> tuple[Array, Array, Array, Array]:
 def _steepen(x: Array, gamma: float) -> tuple[Array, Array]:
     """The logit of the posterior of a score, for two classes without weights, and its slope."""
     size = np.abs(x)
-    (p, _, _, a), (q, _, _, b) = _margin(size), _margin(-size)
+    (p, _, _, a), (q, _, _, b) = _of_margin(size), _of_margin(-size)
     fall = times(np.exp(-size), size) + np.expm1(-2 * size) * a  # b - a
     relative = gamma * fall / (1 + gamma * a)
     bend = np.log1p(gamma * b) - np.log1p(gamma * a)  # good where the two are far apart
@@ -174,12 +174,12 @@ def _steepen(x: Array, gamma: float) -> tuple[Array, Array]:
 
 def _level(z: Array, gamma: float) -> tuple[Array, Array]:
     """log(p / phi(p)), and its slope."""
-    p, u, v, a = _margin(z)
+    p, u, v, a = _of_margin(z)
     slope = 1 - p + gamma * (p - (a - p) / (1 + gamma * a))
     return gamma * v - u - np.log1p(gamma * a), slope
 
 
-def _margins(b: Array, gamma: float) -> Array:
+def _margins_of_levels(b: Array, gamma: float) -> Array:
     """The margins at which log(p / phi(p)) is b up to a constant, and the sum of p is 1.
 
     The unknown is s, the margin of the class of the largest b; it gives those of the others. What
@@ -204,12 +204,12 @@ def _margins(b: Array, gamma: float) -> Array:
         low, high = np.where(top, s, low), np.minimum(s, high)
         z = _root(miss, low, high, np.clip(z, low, high))
         slope = rise / _level(z, gamma)[1]  # of z in s
-        _, u, v, _ = _margin(z)
+        _, u, v, _ = _of_margin(z)
         u = np.where(top, np.inf, u)
         least = u.min(axis=-1, keepdims=True)
         share = np.exp(least - u)
         total = share.sum(axis=-1, keepdims=True)
-        p, _, v_top, _ = _margin(s)
+        p, _, v_top, _ = _of_margin(s)
         change = np.where(top, 0, share / total * np.exp(-v) * slope)
         return np.log(total) - least + v_top, p + change.sum(axis=-1, keepdims=True)
 

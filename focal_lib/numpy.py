@@ -8,6 +8,7 @@ beyond the result. Bad arguments raise a TypeError or ValueError that names the 
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -370,14 +371,8 @@ def _of_logits(
     count = int(np.count_nonzero(kept)) if kept.shape else inputs.size * bool(kept)
     divisor = _divisor(reduction, count)
     is_weighted = weight is not None or pos_weight is not None
-    each, each_pos = _factors("weight", weight, inputs), _factors("pos_weight", pos_weight, inputs)
-    logits, w, pos = (
-        inputs.reshape(-1),
-        *(
-            v.reshape(-1) if v.shape == inputs.shape else np.broadcast_to(v, inputs.shape).flat
-            for v in (each, each_pos)
-        ),
-    )
+    w, pos = _factors("weight", weight, inputs), _factors("pos_weight", pos_weight, inputs)
+    logits = inputs.reshape(-1)
     labels, is_kept = (np.broadcast_to(v.reshape(-1), inputs.size) for v in (targets, kept))
 
     def form(z: Array, factor: Array) -> Array:
@@ -500,13 +495,14 @@ def _row_form(
     return np.asarray(hessian)
 
 
-def _factors(name: str, value: ArrayLike | None, like: Array) -> Array:
-    """Weights that broadcast to the array; 1 if not given."""
+def _factors(name: str, value: ArrayLike | None, like: Array) -> Any:
+    """Weights that broadcast to the array, to be sliced as the flat array is; 1 if not given."""
     factors = np.ones(()) if value is None else within(name, value, LARGEST)
     if not _checks.broadcasts(factors.shape, like.shape):
         takes = f"a shape that broadcasts to {like.shape}"
         raise ValueError(f"{name}: takes {takes}, got {factors.shape}")
-    return factors
+    is_whole = factors.shape == like.shape
+    return factors.reshape(-1) if is_whole else np.broadcast_to(factors, like.shape).flat
 
 
 def _by_chunks(
