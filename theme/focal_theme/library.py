@@ -118,14 +118,14 @@ def certified_table() -> list[str]:
     """What `make certify` stored, in Markdown: for each gamma the worst of both labels."""
     stored = json.loads(CERTIFIED.read_text("utf-8"))
     lines = [
-        "| `gamma` | results | loss within | gradient within | the nearest float32 |",
-        "|---|---|---|---|---|",
+        "| `gamma` | results | loss, ulp | gradient, ulp | nearest |",
+        "|--:|--:|--:|--:|--:|",
     ]
     for gamma, rows in sorted(stored["gammas"].items(), key=lambda item: float(item[0])):
         ulps = []
         for what in ("loss", "gradient"):
             worst = max(row["ulp"] for row in rows if row["of"].startswith(what))
-            ulps.append(f"{math.ceil(worst * 1000) / 1000:.3f} ulp")
+            ulps.append(f"{math.ceil(worst * 1000) / 1000:.3f}")
         results, nearest = sum(r["results"] for r in rows), min(r["nearest"] for r in rows)
         share = f"{math.floor(nearest * 1000) / 10:.1f}%"
         lines.append(f"| {float(gamma):g} | {results:,} | {ulps[0]} | {ulps[1]} | {share} |")
