@@ -118,7 +118,7 @@ def certified_table() -> list[str]:
     """What `make certify` stored, in Markdown: for each gamma the worst of both labels."""
     stored = json.loads(CERTIFIED.read_text("utf-8"))
     lines = [
-        "| `gamma` | results | loss, ulp | gradient, ulp | nearest |",
+        "| `gamma` | results, $10^9$ | loss, ulp | gradient, ulp | nearest |",
         "|--:|--:|--:|--:|--:|",
     ]
     for gamma, rows in sorted(stored["gammas"].items(), key=lambda item: float(item[0])):
@@ -128,7 +128,7 @@ def certified_table() -> list[str]:
             ulps.append(f"{math.ceil(worst * 1000) / 1000:.3f}")
         results, nearest = sum(r["results"] for r in rows), min(r["nearest"] for r in rows)
         share = f"{math.floor(nearest * 1000) / 10:.1f}%"
-        lines.append(f"| {float(gamma):g} | {results:,} | {ulps[0]} | {ulps[1]} | {share} |")
+        lines.append(f"| {float(gamma):g} | {results / 1e9:.2f} | {ulps[0]} | {ulps[1]} | {share} |")
     return lines
 
 
