@@ -68,18 +68,22 @@ def check_device(name: str, value: Tensor, like: Tensor) -> None:
         raise ValueError(f"{name}: takes a tensor on {like.device}, got one on {value.device}")
 
 
-def check_factors(name: str, value: Any, like: Tensor) -> None:
-    """Weights that broadcast to a tensor."""
+def factors(name: str, value: Any, like: Tensor) -> Tensor | None:
+    """Weights that broadcast to a tensor, as `in_range` gives them; None is none."""
+    if value is None:
+        return None
     check_floating(name, value)
     check_device(name, value, like)
-    in_range(name, value, math.inf)
     if not _checks.broadcasts(value.shape, like.shape):
         takes = f"a shape that broadcasts to {tuple(like.shape)}"
         raise ValueError(f"{name}: takes {takes}, got {tuple(value.shape)}")
+    return in_range(name, value, math.inf)
 
 
-def check_class_weights(weight: Any, like: Tensor | None = None) -> None:
-    """Weights of the classes of logits, if they are there to be compared with."""
+def class_weights(weight: Any, like: Tensor | None = None) -> Tensor | None:
+    """Weights of classes, those of logits if they are given, as `in_range` gives them."""
+    if weight is None:
+        return None
     check_floating("weight", weight)
     classes = None
     if like is not None and like.ndim:
@@ -88,7 +92,7 @@ def check_class_weights(weight: Any, like: Tensor | None = None) -> None:
     if weight.ndim != 1 or classes not in (None, weight.shape[0]):
         takes = f"the shape ({'C' if classes is None else classes},)"
         raise ValueError(f"weight: takes {takes}, got {tuple(weight.shape)}")
-    in_range("weight", weight, math.inf)
+    return in_range("weight", weight, math.inf)
 
 
 def in_range(name: str, value: Tensor, largest: float = 1.0) -> Tensor:
@@ -100,6 +104,17 @@ def in_range(name: str, value: Tensor, largest: float = 1.0) -> Tensor:
     numbers = value.double() if value.dtype in _UNSIGNED else value
     right = (numbers >= 0) & (numbers.isfinite() if largest == math.inf else numbers <= largest)
     return _good(name, takes, value, right)
+
+
+def signed(name: str, target: Tensor) -> Tensor:
+    """uint64 as int64, in which 2^64 - 100 would be -100, and so the usual ignore_index."""
+    if target.dtype != torch.uint64:
+        return target
+    index = target.long()
+    if can_look(target) and bool((index < 0).any()):
+        got = target[index < 0][0].item()
+        raise ValueError(f"{name}: takes integers below 2^63, got {got}")
+    return torch.where(index < 0, -(2**63), index)
 
 
 def check_labels(y: Any) -> Tensor:

@@ -158,10 +158,10 @@ def sigmoid_focal_loss(
         shape = tuple(inputs.shape)
         raise ValueError(f"targets: takes the shape of inputs, {shape}, got {tuple(targets.shape)}")
     _tensors.check_device("targets", targets, inputs)
+    targets = _tensors.signed("targets", targets)
     dtype = _tensors.result_dtype(inputs)
-    for name, factors in (("weight", weight), ("pos_weight", pos_weight)):
-        if factors is not None:
-            _tensors.check_factors(name, factors, inputs)
+    weight = _tensors.factors("weight", weight, inputs)
+    pos_weight = _tensors.factors("pos_weight", pos_weight, inputs)
     positive, negative = _checks.class_weights(alpha, pos_weight is not None)
     settings = Settings(
         _checks.nonnegative("gamma", gamma),
@@ -225,8 +225,8 @@ def softmax_focal_loss(
     _tensors.check_floating("input", input)
     _tensors.check_real("target", target)
     _tensors.check_device("target", target, input)
-    if weight is not None:
-        _tensors.check_class_weights(weight, input)
+    weight = _tensors.class_weights(weight, input)
+    target = _tensors.signed("target", target)
     if target.dtype == torch.bool:
         raise TypeError("target: takes integers or floats, got torch.bool")
     dtype, is_floating = _tensors.result_dtype(input), target.is_floating_point()
@@ -311,8 +311,7 @@ class SoftmaxFocalLoss(torch.nn.CrossEntropyLoss):
         reduction: str = "mean",
         label_smoothing: float = 0.0,
     ) -> None:
-        if weight is not None:
-            _tensors.check_class_weights(weight)
+        _tensors.class_weights(weight)
         super().__init__(
             weight,
             ignore_index=_checks.ignore_index(ignore_index),

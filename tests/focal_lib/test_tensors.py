@@ -178,3 +178,32 @@ def test_unsigned_integers(dtype):
     assert focal_lib.torch.focal_loss(p, 2.0, y).isfinite().all()
     with pytest.raises(ValueError, match=r"^targets: takes numbers in \[0, 1\], got 2"):
         sigmoid_focal_loss(X[0], 2 * torch.tensor([1, 0, 1]).to(torch.int32).to(dtype).int())
+
+
+@pytest.mark.parametrize("bad", [-1.0, torch.nan, torch.inf])
+def test_a_bad_weight_that_cannot_be_looked_at_gives_nan(bad):
+    labels, w = torch.zeros(2, 3), torch.tensor([1.0, 1.0, bad])
+    options = {"alpha": None, "reduction": "none"}
+    calls = {
+        "class": lambda x, w: softmax_focal_loss(x, GOOD, w, reduction="none"),
+        "weight": lambda x, w: sigmoid_focal_loss(x, labels, weight=w, **options),
+        "pos_weight": lambda x, w: sigmoid_focal_loss(x, labels + 1, pos_weight=w, **options),
+    }
+    for name, call in calls.items():
+        results = compiled(call)(X, w), torch.func.vmap(call)(X[None], w[None])[0]
+        for result in results:
+            assert result.isnan().any(dim=0).tolist() == (
+                [False, True] if name == "class" else [False, False, True]
+            )
+            assert result.isfinite().any()
+
+
+def test_an_index_too_large_for_64_bits_is_not_the_one_to_be_ignored():
+    wrapped = torch.tensor([2**64 - 100, 1], dtype=torch.uint64)
+    for x in (X, X.double()):
+        with pytest.raises(ValueError, match=r"^target: takes .*, got 18446744073709551516$"):
+            softmax_focal_loss(x, wrapped)
+        with pytest.raises(ValueError, match=r"^targets: takes .*, got 18446744073709551516$"):
+            sigmoid_focal_loss(x[0, :2], wrapped, ignore_index=-100)
+    loss = compiled(lambda x, y: softmax_focal_loss(x, y, reduction="none"))(X, wrapped)
+    assert loss.isnan().tolist() == [True, False]
