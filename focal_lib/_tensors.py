@@ -31,6 +31,18 @@ def can_look(x: Tensor) -> bool:
     return not any(torch._C._get_dispatch_mode(mode) is not None for mode in modes)
 
 
+def is_plain(x: Tensor) -> bool:
+    """Whether it is a tensor, not traced and under no transform, that is as it is in memory."""
+    return (
+        type(x) in (Tensor, torch.nn.Parameter)
+        and not torch._C._functorch.is_functorch_wrapped_tensor(x)
+        and not torch._C._functorch.is_legacy_batchedtensor(x)
+        and not torch._C._get_tracing_state()
+        and not x.is_neg()
+        and not x._is_zerotensor()
+    )
+
+
 def wants_gradient(x: Tensor) -> bool:
     return x.requires_grad and torch.is_grad_enabled()
 

@@ -23,7 +23,7 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.autograd import forward_ad
 
-from focal_lib._tensors import wants_gradient
+from focal_lib._tensors import is_plain, wants_gradient
 from focal_lib._ways import compiled, composed, cpu
 
 
@@ -55,27 +55,15 @@ def way(x: Tensor, *others: Tensor | None) -> ModuleType:
         return composed if _is_transformed() else kernels
     if forward_ad._current_level >= 0 and any(_is_dual(t) for t in tensors):
         return composed
-    if all([_is_plain(t) for t in tensors]) and not torch._C._len_torch_dispatch_stack():
+    if all([is_plain(t) for t in tensors]) and not torch._C._len_torch_dispatch_stack():
         return kernels if on_triton else cpu if x.numel() else composed
-    is_watched = all(_is_plain(t) or isinstance(t, FakeTensor) for t in tensors)
+    is_watched = all(is_plain(t) or isinstance(t, FakeTensor) for t in tensors)
     return kernels if is_watched else composed
 
 
 def active() -> dict[str, str]:
     """Of each kind of kernels, "active" or why they are not."""
     return {"cpu": compiled.why_not or "active", "triton": _no_triton or "active"}
-
-
-def _is_plain(x: Tensor) -> bool:
-    """Whether it is a tensor, not traced and under no transform, that is as it is in memory."""
-    return (
-        type(x) in (Tensor, torch.nn.Parameter)
-        and not torch._C._functorch.is_functorch_wrapped_tensor(x)
-        and not torch._C._functorch.is_legacy_batchedtensor(x)
-        and not torch._C._get_tracing_state()
-        and not x.is_neg()
-        and not x._is_zerotensor()
-    )
 
 
 def _is_dual(x: Tensor) -> bool:

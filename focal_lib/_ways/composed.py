@@ -26,7 +26,7 @@ def sigmoid_focal(x: Tensor, y: Tensor, settings: Settings) -> Tensor:
         return reduced(_carried(wide(x), loss, gradient), settings, count)
     x, y, kept = _elements(x, y, settings)
     one, zero = _label_weights(y, settings)
-    loss = times(one, _of_margin(x, settings.gamma)) + times(zero, _of_margin(-x, settings.gamma))
+    loss = _of_margin(x, settings, one) + _of_margin(-x, settings, zero)
     loss = loss if kept is None else torch.where(kept, loss, 0.0)
     return reduced(loss, settings, loss.numel() if kept is None else kept.sum())
 
@@ -40,7 +40,7 @@ def softmax_focal(x: Tensor, target: Tensor, settings: Settings) -> Tensor:
         return reduced(loss, settings, items.divisor)
     x = torch.where(items.kept.unsqueeze(-1), x, 0.0)  # nothing of an ignored item comes back
     factor, index = _factors(x, items, settings.smoothing)
-    loss = times(factor, _of_rows(x, settings.gamma, index)).sum(dim=-1)
+    loss = _of_rows(x, settings, factor, index).sum(dim=-1)
     return reduced(torch.where(items.kept, loss, 0.0), settings, items.divisor)
 
 
@@ -68,10 +68,12 @@ def sigmoid_terms(
     """The loss of each element, its derivative times the share, and how many are kept."""
     x, y, kept = _elements(x.detach(), y.detach(), settings)
     one, zero = _label_weights(y, settings)
-    is_weighted = settings.weight is not None or settings.pos_weight is not None
     (loss, slope), (loss_zero, slope_zero) = (
         _value_and_slope(
-            _margins.of_logit(torch, z, settings.gamma, is_weighted), factor, share, settings
+            _margins.of_logit(torch, z, settings.gamma, settings.is_weighted),
+            factor,
+            share,
+            settings,
         )
         for z, factor in ((x, one), (-x, zero))
     )
@@ -87,7 +89,7 @@ def softmax_terms(
     """The loss of each item, and its gradient times the share, with the classes last."""
     x = torch.where(items.kept.unsqueeze(-1), x.detach(), 0.0)
     factor, index = _factors(x, items, settings.smoothing)
-    rows, is_weighted = _margins.of_rows(torch, x), items.weight is not None
+    rows, is_weighted = _margins.of_rows(torch, x), settings.is_weighted
     margin, scale, others = _margins.of_classes(torch, rows, index, settings.gamma, is_weighted)
     loss, slope = _value_and_slope(margin, factor, share, settings)
     gradient = _margins.gradient_of_rows(rows, index, slope, others, scale, is_weighted)
@@ -234,35 +236,42 @@ def _is_exporting() -> bool:
 # --- Losses of margins, their functions and derivatives -------------------------------------------
 
 
-def _of_margin(z: Tensor, gamma: float | Tensor) -> Tensor:
-    """f(z)."""
+def _of_margin(z: Tensor, settings: Settings, factor: Tensor) -> Tensor:
+    """The factor times f(z)."""
     at = z.detach()
     if torch.compiler.is_compiling():
         z = z * 1  # in torch.func.grad the compiler takes an input and its detached self for one
-    return _focal(z, _margins.of_logit(torch, at, gamma), gamma)
+    margin = _margins.of_logit(torch, at, settings.gamma, settings.is_weighted)
+    return _focal(z, margin, settings, factor)
 
 
-def _of_rows(x: Tensor, gamma: float | Tensor, index: Tensor | None = None) -> Tensor:
-    """f_c of every class, on the last axis of x, or of the class index of each item."""
+def _of_rows(x: Tensor, settings: Settings, factor: Tensor, index: Tensor | None) -> Tensor:
+    """The factor times f_c, of every class, on the last axis of x, or of the index of each item."""
     rows = _margins.of_rows(torch, x.detach())
-    margin = _margins.of_classes(torch, rows, index, gamma)[0]
+    margin = _margins.of_classes(torch, rows, index, settings.gamma, settings.is_weighted)[0]
     if index is None:
         others = _apply(_Others, _apply(_Exponentials, x))
         z = x - torch.log(others.clamp_min(torch.finfo(x.dtype).tiny))
     else:
         is_other = index != torch.arange(x.shape[-1], device=x.device)
         z = x.gather(-1, index) - _apply(_LogSumExp, x, is_other).unsqueeze(-1)
-    return _focal(z, margin, gamma)
+    return _focal(z, margin, settings, factor)
 
 
-def _focal(z: Tensor, margin: _margins.Margin, gamma: float | Tensor) -> Tensor:
+def _focal(z: Tensor, margin: _margins.Margin, settings: Settings, factor: Tensor) -> Tensor:
+    p, q, u, root, drop, root_p = margin
     # A compiler keeps a number that it can make a tensor of; other numbers it compiles in.
-    number = (z.new_zeros(()) + gamma).to(z.dtype)
-    return _apply(_Focal, z, *margin[:4], margin.root_p, number, 0)
+    number = (z.new_zeros(()) + settings.gamma).to(z.dtype)
+    if not settings.is_weighted:
+        return times(factor, _apply(_Focal, z, p, q, u, root, root_p, number, None, None, 0))
+    # What is small without its weight, as are its derivatives, is made with a power of 2 for it.
+    scale = torch.exp2(torch.floor(torch.log2(factor.detach().clamp_min(1.0))))
+    loss = _apply(_Focal, z, p, q, u, root, root_p, number, drop, scale, 0)
+    return times(factor / scale, loss)
 
 
 class _Focal(torch.autograd.Function):
-    """The n-th derivative of the focal loss f(z), n = 0, ..., 3."""
+    """The scale times the n-th derivative of the focal loss f(z), n = 0, ..., 3."""
 
     generate_vmap_rule = True
 
@@ -275,10 +284,12 @@ class _Focal(torch.autograd.Function):
         root: Tensor,
         root_p: Tensor,
         gamma: Tensor,
+        drop: Tensor | None,
+        scale: Tensor | None,
         n: int,
     ) -> Tensor:
-        margin = _margins.Margin(p, q, u, root, root_p=root_p)
-        value: Tensor = _margins.focal(torch, n, margin, gamma)
+        margin = _margins.Margin(p, q, u, root, 1.0 if drop is None else drop, root_p)
+        value: Tensor = _margins.focal(torch, n, margin, gamma, scale)
         return value
 
     @staticmethod
@@ -291,22 +302,24 @@ class _Focal(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
         if ctx.n == 3:
             raise NotImplementedError("focal_lib: derivatives end with the third")
-        return grad * _apply(_Focal, *ctx.saved_tensors, ctx.n + 1), *[None] * 7
+        return grad * _apply(_Focal, *ctx.saved_tensors, ctx.n + 1), *[None] * 9
 
 
-class _LogSumExp(torch.autograd.Function):
-    """log sum e^x over some entries of the last axis, the derivative of which is their softmax."""
-
+class _SavesInputs(torch.autograd.Function):
     generate_vmap_rule = True
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs)
+        ctx.save_for_forward(*inputs)
+
+
+class _LogSumExp(_SavesInputs):
+    """log sum e^x over some entries of the last axis, the derivative of which is their softmax."""
 
     @staticmethod
     def forward(x: Tensor, some: Tensor) -> Tensor:
         return x.masked_fill(~some, -torch.inf).logsumexp(dim=-1)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
-        ctx.save_for_backward(*inputs)
-        ctx.save_for_forward(*inputs)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
@@ -317,20 +330,13 @@ class _LogSumExp(torch.autograd.Function):
         return (tangent * _apply(_Softmax, *ctx.saved_tensors)).sum(dim=-1)
 
 
-class _Softmax(torch.autograd.Function):
+class _Softmax(_SavesInputs):
     """e^x over its sum, for some entries of the last axis; 0 for the others."""
-
-    generate_vmap_rule = True
 
     @staticmethod
     def forward(x: Tensor, some: Tensor) -> Tensor:
-        e = _exponentials(x).where(some, 0.0)
+        e = _exponentials(x.masked_fill(~some, -torch.inf)).where(some, 0.0)
         return e / e.sum(dim=-1, keepdim=True).clamp_min(torch.finfo(e.dtype).tiny)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
-        ctx.save_for_backward(*inputs)
-        ctx.save_for_forward(*inputs)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
@@ -340,19 +346,12 @@ class _Softmax(torch.autograd.Function):
         return r * (change - (r * change).sum(dim=-1, keepdim=True)), None
 
 
-class _Exponentials(torch.autograd.Function):
+class _Exponentials(_SavesInputs):
     """e^(x - m) along the last axis, m the largest, as if m were constant."""
-
-    generate_vmap_rule = True
 
     @staticmethod
     def forward(x: Tensor) -> Tensor:
         return _exponentials(x)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
-        ctx.save_for_backward(*inputs)
-        ctx.save_for_forward(*inputs)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Tensor:
@@ -364,19 +363,17 @@ def _exponentials(x: Tensor) -> Tensor:
     return power
 
 
-class _Others(torch.autograd.Function):
+class _Others(_SavesInputs):
     """The sum of the others along the last axis, which is symmetric."""
 
-    generate_vmap_rule = True
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
+        pass  # nothing of it is needed
 
     @staticmethod
     def forward(v: Tensor) -> Tensor:
         result: Tensor = _margins.sum_of_others(torch, v)
         return result
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
-        pass
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Tensor:

@@ -16,3 +16,7 @@ class Settings(NamedTuple):
     negative: float = 1.0  # sigmoid: weight of label 0
     pos_weight: Tensor | None = None  # sigmoid: broadcasts to x; factor on the term of label 1
     smoothing: float = 0.0  # softmax
+
+    @property
+    def is_weighted(self) -> bool:
+        return self.weight is not None or self.pos_weight is not None

@@ -19,6 +19,7 @@ import torch
 import triton.language as tl
 from torch import Tensor
 
+from focal_lib._tensors import is_plain
 from focal_lib._ways import composed
 from focal_lib._ways import triton_kernels as kernels
 from focal_lib._ways.settings import Settings
@@ -81,7 +82,7 @@ class _SigmoidFocal(torch.autograd.Function):
     def backward(ctx: Any, up: Tensor) -> tuple[Tensor, None, None]:
         x, y, weight, pos_weight, share = ctx.saved_tensors
         settings = ctx.settings._replace(weight=weight, pos_weight=pos_weight)
-        if torch.is_grad_enabled() or not _is_plain(up):
+        if torch.is_grad_enabled() or not is_plain(up):
             gradient = composed.composed_gradient(composed.sigmoid_focal, up, x, y, settings)
         else:
             gradient = launch_sigmoid_backward(up, x, y, share, _gamma_of(settings), settings)
@@ -100,23 +101,12 @@ class _SoftmaxFocal(torch.autograd.Function):
     def backward(ctx: Any, up: Tensor) -> tuple[Tensor, None, None]:
         x, target, weight, saved, share = ctx.saved_tensors
         settings = ctx.settings._replace(weight=weight)
-        if torch.is_grad_enabled() or not _is_plain(up):
+        if torch.is_grad_enabled() or not is_plain(up):
             gradient = composed.composed_gradient(composed.softmax_focal, up, x, target, settings)
         else:
             gamma = _gamma_of(settings)
             gradient = launch_softmax_backward(up, x, target, saved, share, gamma, settings)
         return gradient, None, None
-
-
-def _is_plain(up: Tensor) -> bool:
-    """Whether what comes back is in memory as it is, and of one batch."""
-    return (
-        type(up) is Tensor
-        and not torch._C._functorch.is_functorch_wrapped_tensor(up)
-        and not torch._C._functorch.is_legacy_batchedtensor(up)
-        and not up.is_neg()
-        and not up._is_zerotensor()
-    )
 
 
 # --- Launches -------------------------------------------------------------------------------------
