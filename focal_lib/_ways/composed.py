@@ -335,7 +335,8 @@ class _Softmax(_SavesInputs):
 
     @staticmethod
     def forward(x: Tensor, some: Tensor) -> Tensor:
-        e = _exponentials(x.masked_fill(~some, -torch.inf)).where(some, 0.0)
+        x = x.masked_fill(~some, -torch.inf)
+        e = _exponentials(x).where(x != -torch.inf, 0.0)
         return e / e.sum(dim=-1, keepdim=True).clamp_min(torch.finfo(e.dtype).tiny)
 
     @staticmethod
