@@ -12,7 +12,7 @@ from focal_lib._ways.composed import items_of, reduced, sigmoid_terms, softmax_t
 from focal_lib._ways.settings import Settings
 
 _CHUNK = 2**14  # logits, so that the arrays between stay in the cache
-_UNIT = 2.0**-64  # of sums, which a mean need not have and may not overflow
+_UNIT = 2.0**-64  # of a sum that overflows, which a mean need not
 
 
 def make_sigmoid(
@@ -89,10 +89,10 @@ def _by_chunks(
         if settings.reduction == "none":
             losses[part] = loss
         else:
-            sums.append(reduced(loss * _UNIT, a_sum, 0))
+            sums.append(torch.stack([reduced(v, a_sum, 0) for v in (loss, loss * _UNIT)]))
         if gradient is not None:
             gradient[part] = slope
     if settings.reduction != "none":
-        total = torch.stack(sums).sum() * share
-        losses = (total / _UNIT).to(settings.dtype)
+        total, small = torch.stack(sums, dim=1).sum(dim=1) * share
+        losses = torch.where(total.isinf(), small / _UNIT, total).to(settings.dtype)
     return losses, gradient

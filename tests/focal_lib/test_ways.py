@@ -2,6 +2,7 @@
 
 import io
 import itertools
+import math
 import warnings
 
 import exact
@@ -227,6 +228,8 @@ def test_means_that_can_be_represented(way):
     one = torch.ones(4, dtype=torch.float64)
     assert sigmoid_focal_loss(large, one, None, 0.0, "mean") == 1.7e308
     close(sigmoid_focal_loss(torch.full((4,), -3e38), one, None, 0.0, "mean"), torch.tensor(3e38))
+    few = sigmoid_focal_loss(torch.full_like(large, 700), one, None, 0.0, "mean")
+    assert few.item() == pytest.approx(math.exp(-700), rel=1e-13)
     value = sigmoid_focal_loss(torch.tensor([-1e30]), one[:1], 1e-45, 0.0)
     assert value.item() == pytest.approx(1e-15, rel=1e-6)
     x = torch.tensor([[0.0, 1.0]], dtype=torch.float64)
