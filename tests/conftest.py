@@ -25,7 +25,17 @@ if find_spec("playwright"):  # which the machine of `make test-gpu` need not hav
 settings.register_profile("focal", deadline=None, derandomize=True, max_examples=60, database=None)
 settings.load_profile("focal")
 torch.set_num_threads(1)
+approx = pytest.approx
 
+
+def relative(expected, rel=None, abs=None, **options):
+    """approx, which takes any two numbers within 1e-12 for equal: small losses are not alike."""
+    if abs is None:
+        rel, abs = 1e-6 if rel is None else rel, 0.0
+    return approx(expected, rel, abs, **options)
+
+
+pytest.approx = relative
 WAYS = {"cpu": ("cpu", "interpreter"), "cuda": ("cuda",)}
 
 
