@@ -32,6 +32,7 @@ import triton
 import triton.language as tl
 
 _INTERPRETED = tl.constexpr(os.environ.get("TRITON_INTERPRET") == "1")
+_UNIT = tl.constexpr(2.0**-64)  # of a sum that overflows, which a mean need not
 
 # --- Functions of a number ------------------------------------------------------------------------
 #
@@ -349,6 +350,19 @@ def _at(i, n1, n2, s0, s1, s2, DIMS: tl.constexpr, WIDE_INDEX: tl.constexpr):
 
 
 @triton.jit
+def _load(
+    pointer, i, inside, n1, n2, s0, s1, s2,
+    DIMS: tl.constexpr, WIDE_INDEX: tl.constexpr, WIDE: tl.constexpr,
+):  # fmt: skip
+    """The elements i that are inside, 0 for others; or None of no tensor."""
+    if pointer is None:
+        return None
+    else:
+        at = _at(i, n1, n2, s0, s1, s2, DIMS, WIDE_INDEX)
+        return tl.load(pointer + at, inside, 0).to(WIDE)
+
+
+@triton.jit
 def _of_label(x, weight, gamma, rates, PRECISE: tl.constexpr, IS_FRACTION: tl.constexpr):
     """The weighted loss of label 1 and its slope, down."""
     root, u, bracket, _, _ = _binary(x, None, gamma, rates, PRECISE)
@@ -399,30 +413,26 @@ def sigmoid_focal_forward(
     positive, negative = tl.full((), positive, WIDE), tl.full((), negative, WIDE)
     ignored = tl.full((), ignored, WIDE)
     gamma, rates = _rates(gamma, gamma_ptr, WIDE)
-    total, count = tl.full((), 0.0, tl.float64), tl.full((), 0.0, tl.float64)
+    total = tl.full((), 0.0, tl.float64)
+    small, count = total, total
     for block in range(tl.program_id(0), blocks, tl.num_programs(0)):
         i = tl.cast(block, tl.int64) * BLOCK + tl.arange(0, BLOCK)
         inside = i < n
-        x = tl.load(x_ptr + _at(i, n1, n2, x0, x1, x2, DIMS, WIDE_INDEX), inside, 0.0).to(WIDE)
-        y = tl.load(y_ptr + _at(i, n1, n2, y0, y1, y2, DIMS, WIDE_INDEX), inside, 0).to(WIDE)
-        w, v = w_ptr, v_ptr
-        if w_ptr is not None:
-            at = _at(i, n1, n2, w0, w1, w2, DIMS, WIDE_INDEX)
-            w = tl.load(w_ptr + at, inside, 1.0).to(WIDE)
-        if v_ptr is not None:
-            at = _at(i, n1, n2, v0, v1, v2, DIMS, WIDE_INDEX)
-            v = tl.load(v_ptr + at, inside, 1.0).to(WIDE)
+        x = _load(x_ptr, i, inside, n1, n2, x0, x1, x2, DIMS, WIDE_INDEX, WIDE)
+        y = _load(y_ptr, i, inside, n1, n2, y0, y1, y2, DIMS, WIDE_INDEX, WIDE)
+        w = _load(w_ptr, i, inside, n1, n2, w0, w1, w2, DIMS, WIDE_INDEX, WIDE)
+        v = _load(v_ptr, i, inside, n1, n2, v0, v1, v2, DIMS, WIDE_INDEX, WIDE)
         value, _, kept = _sigmoid_terms(
             x, y, w, v, positive, negative, ignored, gamma, rates, PRECISE
         )
         if REDUCE:
-            total += tl.sum(tl.where(inside, value, 0.0).to(tl.float64), 0)
+            total, small = _add_up(total, small, tl.where(inside, value, 0.0), WIDE)
             if COUNT:
                 count += tl.sum((inside & kept).to(tl.int32), 0).to(tl.float64)
         else:
             _store(loss_ptr + _at(i, n1, n2, l0, l1, l2, DIMS, WIDE_INDEX), value, inside)
     if REDUCE:
-        tl.store(loss_ptr + tl.program_id(0), total)
+        _store_sum(loss_ptr, total, small)
         if COUNT:
             tl.store(loss_ptr + tl.num_programs(0) + tl.program_id(0), count)
 
@@ -450,24 +460,36 @@ def sigmoid_focal_backward(
     gamma, rates = _rates(gamma, gamma_ptr, WIDE)
     i = tl.cast(tl.program_id(0), tl.int64) * BLOCK + tl.arange(0, BLOCK)
     inside = i < n
-    x = tl.load(x_ptr + _at(i, n1, n2, x0, x1, x2, DIMS, WIDE_INDEX), inside, 0.0).to(WIDE)
-    y = tl.load(y_ptr + _at(i, n1, n2, y0, y1, y2, DIMS, WIDE_INDEX), inside, 0).to(WIDE)
-    w, v = w_ptr, v_ptr
-    if w_ptr is not None:
-        at = _at(i, n1, n2, w0, w1, w2, DIMS, WIDE_INDEX)
-        w = tl.load(w_ptr + at, inside, 1.0).to(WIDE)
-    if v_ptr is not None:
-        at = _at(i, n1, n2, v0, v1, v2, DIMS, WIDE_INDEX)
-        v = tl.load(v_ptr + at, inside, 1.0).to(WIDE)
+    x = _load(x_ptr, i, inside, n1, n2, x0, x1, x2, DIMS, WIDE_INDEX, WIDE)
+    y = _load(y_ptr, i, inside, n1, n2, y0, y1, y2, DIMS, WIDE_INDEX, WIDE)
+    w = _load(w_ptr, i, inside, n1, n2, w0, w1, w2, DIMS, WIDE_INDEX, WIDE)
+    v = _load(v_ptr, i, inside, n1, n2, v0, v1, v2, DIMS, WIDE_INDEX, WIDE)
     _, slope, kept = _sigmoid_terms(x, y, w, v, positive, negative, ignored, gamma, rates, PRECISE)
     if REDUCE:
         up = tl.load(up_ptr).to(WIDE)
     else:
-        up = tl.load(up_ptr + _at(i, n1, n2, u0, u1, u2, DIMS, WIDE_INDEX), inside, 0.0).to(WIDE)
+        up = _load(up_ptr, i, inside, n1, n2, u0, u1, u2, DIMS, WIDE_INDEX, WIDE)
     if share_ptr is not None:
         up *= tl.load(share_ptr).to(WIDE)
     at = _at(i, n1, n2, g0, g1, g2, DIMS, WIDE_INDEX)
     _store(gradient_ptr + at, tl.where(kept, slope * up, 0.0), inside)
+
+
+@triton.jit
+def _add_up(total, small, values, WIDE: tl.constexpr):
+    """The total with the values, and in the unit, in which those of float64 do not overflow."""
+    values = values.to(tl.float64)
+    total += tl.sum(values, 0)
+    if WIDE == tl.float64:
+        return total, small + tl.sum(values * _UNIT, 0)
+    else:
+        return total, total * _UNIT
+
+
+@triton.jit
+def _store_sum(loss_ptr, total, small):
+    """No sum is negative: an infinite one is stored as -small."""
+    tl.store(loss_ptr + tl.program_id(0), tl.where(total == float("inf"), -small, total))
 
 
 @triton.jit(do_not_specialize=["count"])
@@ -480,13 +502,16 @@ def sum_up(
     If WEIGHTED, the divisor is the sum of the weights, which stand behind the sums.
     """
     i = tl.arange(0, BLOCK)
-    total = tl.sum(tl.load(partial_ptr + i, i < count, 0.0), 0)
+    partial = tl.load(partial_ptr + i, i < count, 0.0)
+    total = tl.sum(tl.where(partial < 0.0, float("inf"), partial), 0)
     if MEAN:
+        small = tl.sum(tl.where(partial < 0.0, -partial, partial * _UNIT), 0)
         divisor = tl.full((), divisor, tl.float64)
         if WEIGHTED:
             divisor = tl.sum(tl.load(partial_ptr + count + i, i < count, 0.0), 0)
         tl.store(share_ptr, tl.where(divisor == 0.0, float("nan"), 1.0 / divisor))
-        total = tl.where(divisor == 0.0, float("nan"), total / divisor)
+        mean = tl.where(total == float("inf"), small / divisor / _UNIT, total / divisor)
+        total = tl.where(divisor == 0.0, float("nan"), mean)
     _store(loss_ptr, total, None)
 
 
@@ -535,12 +560,6 @@ def _upstream(
     if share_ptr is not None:
         up *= tl.load(share_ptr).to(WIDE)
     return up
-
-
-@triton.jit
-def _store_sums(loss_ptr, loss_sum, weight_sum):
-    tl.store(loss_ptr + tl.program_id(0), loss_sum)
-    tl.store(loss_ptr + tl.num_programs(0) + tl.program_id(0), weight_sum)
 
 
 @triton.jit
@@ -666,7 +685,8 @@ def softmax_focal_forward(
     rows, classes, xo, xr, xc = _multiples(rows, classes, xo, xr, xc, ALIGN, ALIGN_ROWS)
     blocks = (rows + ROWS - 1) // ROWS
     count = tl.cast(rows, tl.int64) * slices
-    loss_sum, weight_sum = tl.full((), 0.0, tl.float64), tl.full((), 0.0, tl.float64)
+    loss_sum = tl.full((), 0.0, tl.float64)
+    small, weight_sum = loss_sum, loss_sum
     for block in range(tl.program_id(0), blocks * slices, tl.num_programs(0)):
         o, r, inside = _rows(block, rows, ROWS)
         t, kept, is_class = _indices(t_ptr, o * to + r * tr, inside, ignored, classes)
@@ -685,7 +705,7 @@ def softmax_focal_forward(
         value = tl.where(kept, _times(w_t, root, u), 0.0)
         item = o * rows + r
         if REDUCE:
-            loss_sum += tl.sum(value.to(tl.float64), 0)
+            loss_sum, small = _add_up(loss_sum, small, value, WIDE)
             weight_sum += tl.sum(tl.where(kept, w_t, 0.0).to(tl.float64), 0)
         else:
             _store(loss_ptr + item, value, inside)
@@ -694,7 +714,8 @@ def softmax_focal_forward(
             tl.store(saved_ptr + count + item, 1.0 / others, inside)
             tl.store(saved_ptr + 2 * count + item, _times(w_t, root, bracket), inside)
     if REDUCE:
-        _store_sums(loss_ptr, loss_sum, weight_sum)
+        _store_sum(loss_ptr, loss_sum, small)
+        tl.store(loss_ptr + tl.num_programs(0) + tl.program_id(0), weight_sum)
 
 
 @triton.jit(do_not_specialize=["rows", "slices", "ignored", "xo", "to", "tr", "uo", "ur", "go"])
@@ -815,7 +836,8 @@ def softmax_focal_soft_forward(
     rows, classes, xo, xr, xc = _multiples(rows, classes, xo, xr, xc, ALIGN, ALIGN_ROWS)
     blocks = (rows + ROWS - 1) // ROWS
     count = tl.cast(rows, tl.int64) * slices
-    loss_sum, weight_sum = tl.full((), 0.0, tl.float64), tl.full((), 0.0, tl.float64)
+    loss_sum = tl.full((), 0.0, tl.float64)
+    small, weight_sum = loss_sum, loss_sum
     for block in range(tl.program_id(0), blocks * slices, tl.num_programs(0)):
         o, r, inside = _rows(block, rows, ROWS)
         kept = inside
@@ -868,7 +890,7 @@ def softmax_focal_soft_forward(
         value = tl.where(kept, tl.where(is_bad, float("nan"), value), 0.0)
         item = o * rows + r
         if REDUCE:
-            loss_sum += tl.sum(value.to(tl.float64), 0)
+            loss_sum, small = _add_up(loss_sum, small, value, WIDE)
             weight = tl.where(kept, 1.0, 0.0)
             if y_ptr is None and w_ptr is not None:
                 weight = tl.load(w_ptr + t * wc, kept & ~is_bad, 0.0)
@@ -885,7 +907,8 @@ def softmax_focal_soft_forward(
             if PRECISE:
                 tl.store(saved_ptr + 5 * count + item, others_low, inside)
     if REDUCE:
-        _store_sums(loss_ptr, loss_sum, weight_sum)
+        _store_sum(loss_ptr, loss_sum, small)
+        tl.store(loss_ptr + tl.num_programs(0) + tl.program_id(0), weight_sum)
 
 
 @triton.jit(

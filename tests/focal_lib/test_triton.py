@@ -6,6 +6,7 @@ compiler sees. What needs a GPU is skipped without one. test_cuda_compile.py com
 """
 
 import itertools
+import math
 
 import exact
 import pytest
@@ -490,6 +491,30 @@ def test_no_loss_is_flushed_that_a_weight_makes_normal(far, device):
             expected = of_way(_triton, "softmax_focal", x.double(), target, **options)
             close(value, expected[0].float(), rtol=3e-6, atol=0)
             close(slope, expected[1].float(), rtol=3e-6, atol=0)
+
+
+@pytest.mark.parametrize("n", [4, 1500])
+def test_a_mean_is_not_infinite_where_its_sum_is(n, device):
+    """In the sum of a program, or in that of the programs."""
+    x = torch.full((n,), 1e308, dtype=torch.float64, device=device)
+    rows = torch.stack([torch.zeros_like(x), x], dim=1)
+    t, y = torch.zeros(n, dtype=torch.long, device=device), torch.zeros_like(x)
+    for loss, logits, target, options in (
+        (sigmoid_focal_loss, x, y, {"alpha": None}),
+        (sigmoid_focal_loss, x, y, {"alpha": None, "ignore_index": -1}),
+        (softmax_focal_loss, rows, t, {}),
+        (softmax_focal_loss, rows, t, {"label_smoothing": 1e-20}),
+    ):
+        mean = loss(logits, target, gamma=0.0, reduction="mean", **options)
+        close(mean.item(), 1e308, rtol=1e-14, atol=0)
+        assert loss(logits, target, gamma=0.0, reduction="sum", **options) == torch.inf
+        logits = logits.clone()
+        logits[0] = logits[0] * 10
+        assert loss(logits, target, gamma=0.0, reduction="mean", **options) == torch.inf
+        logits[0] = torch.nan
+        assert loss(logits, target, gamma=0.0, reduction="mean", **options).isnan()
+    few = sigmoid_focal_loss(-x.clamp(max=700.0), y, None, 0.0, "mean")
+    close(few.item(), math.exp(-700.0), rtol=1e-13, atol=0)
 
 
 def test_the_same_bits_in_every_run(device):
