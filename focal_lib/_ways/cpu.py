@@ -45,8 +45,9 @@ class _WithGradient(torch.autograd.Function):
         ctx: Any, x: Tensor, target: Tensor, settings: Settings, make: Make, compose: Any
     ) -> Tensor:
         # The gradient of a half type is made when it is known what it is multiplied by, as it is
-        # rounded.
-        loss, ctx.gradient = make(x, target, settings, x.dtype not in HALF)
+        # rounded; and if something decides what is saved, as a checkpoint does, nothing else is.
+        at_once = x.dtype not in HALF and not _saving_is_hooked()
+        loss, ctx.gradient = make(x, target, settings, at_once)
         ctx.make, ctx.compose = make, compose
         ctx.settings = settings._replace(weight=None, pos_weight=None)
         ctx.save_for_backward(x, target, settings.weight, settings.pos_weight)
@@ -71,3 +72,8 @@ class _WithGradient(torch.autograd.Function):
             elif up.item() != 1:
                 gradient.mul_(up)
         return gradient.to(x.dtype), None, None, None, None
+
+
+def _saving_is_hooked() -> bool:
+    hooks = getattr(torch._C._autograd, "_top_saved_tensors_default_hooks", None)  # torch >= 2.8
+    return hooks is not None and hooks(True) is not None

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch.autograd import grad
 from torch.profiler import ProfilerActivity, profile
+from torch.utils.checkpoint import checkpoint
 
 import focal_lib._ways
 from focal_lib._ways import compiled, composed
@@ -182,6 +183,22 @@ def test_what_is_made_in_one_go_is_taken(way, monkeypatch):
     both(sigmoid_focal_loss, x, y / 2)
     both(softmax_focal_loss, x, x.sigmoid())
     both(softmax_focal_loss, x, t, label_smoothing=0.1)
+
+
+@pytest.mark.skipif(
+    not hasattr(torch._C._autograd, "_top_saved_tensors_default_hooks"), reason="an older torch"
+)
+@pytest.mark.parametrize("way", ["kernels", "chunks"], indirect=True)
+def test_a_checkpoint_keeps_nothing(way):
+    x, t = rand(50, 7, scale=4), torch.arange(50) % 7
+    for loss, target in ((softmax_focal_loss, t), (sigmoid_focal_loss, x.sigmoid())):
+        value, slope = both(loss, x, target)
+        again = x.clone().requires_grad_()
+        later = checkpoint(loss, again, target, use_reentrant=False)
+        assert later.grad_fn.gradient is None
+        close(later, value, rtol=0, atol=0)
+        (later_slope,) = grad(later, again, torch.ones_like(later))
+        close(later_slope, slope, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("way", ["kernels", "chunks"], indirect=True)
