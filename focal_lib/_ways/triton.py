@@ -538,14 +538,22 @@ def _(up: Tensor, x: Tensor, *_: Any) -> Tensor:
 
 
 def _second(
-    loss: Callable[[Tensor], Tensor], grad: Tensor, up: Tensor, x: Tensor
-) -> tuple[Tensor, ...]:
-    """The gradients, by up and by x, of the gradient of the composed loss."""
-    again = torch.is_grad_enabled()
-    with torch.enable_grad():
-        up, x = (t if t.requires_grad else t.detach().requires_grad_() for t in (up, x))
-        (first,) = torch.autograd.grad(loss(x), x, up, create_graph=True)
-        return torch.autograd.grad(first, (up, x), grad, create_graph=again)
+    loss: Callable[[Tensor, Tensor, Settings], Tensor], settings_of: Callable[..., Settings],
+    others: int,
+) -> Callable[[Any, Tensor], tuple[Any, ...]]:  # fmt: skip
+    """The derivative of a loss's gradient by up and x, composed; the other arguments have none."""
+
+    def derivative(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
+        up, x, target, *tensors = ctx.saved_tensors
+        settings, again = settings_of(*tensors, *ctx.options), torch.is_grad_enabled()
+        with torch.enable_grad():
+            up, x = (t if t.requires_grad else t.detach().requires_grad_() for t in (up, x))
+            value = loss(x, target, settings)
+            (first,) = torch.autograd.grad(value, x, up, create_graph=True)
+            second = torch.autograd.grad(first, (up, x), grad, create_graph=again)
+        return *second, *[None] * others
+
+    return derivative
 
 
 def _save_sigmoid(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
@@ -565,13 +573,6 @@ def _save_sigmoid_gradient(ctx: Any, inputs: tuple[Any, ...], output: Tensor) ->
     ctx.options = *options, up.dtype
 
 
-def _sigmoid_second(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
-    up, x, y, *tensors = ctx.saved_tensors
-    settings = _sigmoid_settings(*tensors, *ctx.options)
-    second = _second(lambda x: composed.sigmoid_focal(x, y, settings), grad, up, x)
-    return *second, *[None] * 10
-
-
 def _save_softmax(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
     x, target, weight, gamma, *options, _, _ = inputs
     ctx.save_for_backward(x, target, weight, *output[1:], gamma)
@@ -589,14 +590,11 @@ def _save_softmax_gradient(ctx: Any, inputs: tuple[Any, ...], output: Tensor) ->
     ctx.options = *options, up.dtype
 
 
-def _softmax_second(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
-    up, x, target, *tensors = ctx.saved_tensors
-    settings = _softmax_settings(*tensors, *ctx.options)
-    second = _second(lambda x: composed.softmax_focal(x, target, settings), grad, up, x)
-    return *second, *[None] * 9
-
-
 sigmoid_focal_operator.register_autograd(_sigmoid_derivative, setup_context=_save_sigmoid)
 softmax_focal_operator.register_autograd(_softmax_derivative, setup_context=_save_softmax)
-_sigmoid_gradient.register_autograd(_sigmoid_second, setup_context=_save_sigmoid_gradient)
-_softmax_gradient.register_autograd(_softmax_second, setup_context=_save_softmax_gradient)
+_sigmoid_gradient.register_autograd(
+    _second(composed.sigmoid_focal, _sigmoid_settings, 10), setup_context=_save_sigmoid_gradient
+)
+_softmax_gradient.register_autograd(
+    _second(composed.softmax_focal, _softmax_settings, 9), setup_context=_save_softmax_gradient
+)
