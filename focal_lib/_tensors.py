@@ -22,9 +22,7 @@ def can_look(x: Tensor) -> bool:
     """
     if not x.is_cpu or torch.compiler.is_compiling() or torch._C._get_tracing_state():
         return False
-    if torch._C._functorch.is_functorch_wrapped_tensor(x) or is_traceable_wrapper_subclass(x):
-        return False
-    if torch._C._functorch.is_legacy_batchedtensor(x) or isinstance(x, FakeTensor):
+    if _is_transformed(x) or isinstance(x, FakeTensor) or is_traceable_wrapper_subclass(x):
         return False
     keys = torch._C._TorchDispatchModeKey
     modes = (keys.FAKE, keys.PROXY, keys.FUNCTIONAL)
@@ -35,12 +33,16 @@ def is_plain(x: Tensor) -> bool:
     """Whether it is a tensor, not traced and under no transform, that is as it is in memory."""
     return (
         type(x) in (Tensor, torch.nn.Parameter)
-        and not torch._C._functorch.is_functorch_wrapped_tensor(x)
-        and not torch._C._functorch.is_legacy_batchedtensor(x)
+        and not _is_transformed(x)
         and not torch._C._get_tracing_state()
         and not x.is_neg()
         and not x._is_zerotensor()
     )
+
+
+def _is_transformed(x: Tensor) -> bool:
+    functorch = torch._C._functorch
+    return functorch.is_functorch_wrapped_tensor(x) or functorch.is_legacy_batchedtensor(x)
 
 
 def wants_gradient(x: Tensor) -> bool:
@@ -49,10 +51,8 @@ def wants_gradient(x: Tensor) -> bool:
 
 def result_dtype(x: Tensor) -> torch.dtype:
     """That of the logits; under autocast half types give float32, as torch's losses do."""
-    if x.dtype not in HALF:
-        return x.dtype
     device = x.device.type
-    if torch.amp.is_autocast_available(device):
+    if x.dtype in HALF and torch.amp.is_autocast_available(device):
         return torch.float32 if torch.is_autocast_enabled(device) else x.dtype
     return x.dtype
 
@@ -80,15 +80,16 @@ def check_device(name: str, value: Tensor, like: Tensor) -> None:
         raise ValueError(f"{name}: takes a tensor on {like.device}, got one on {value.device}")
 
 
-def factors(name: str, value: Any, like: Tensor) -> Tensor | None:
-    """Weights that broadcast to a tensor, as `in_range` gives them; None is none."""
+def factors(name: str, value: Any, like: Tensor | None = None) -> Tensor | None:
+    """Weights, which broadcast to logits if they are given, as `in_range` gives them."""
     if value is None:
         return None
     check_floating(name, value)
-    check_device(name, value, like)
-    if not _checks.broadcasts(value.shape, like.shape):
-        takes = f"a shape that broadcasts to {tuple(like.shape)}"
-        raise ValueError(f"{name}: takes {takes}, got {tuple(value.shape)}")
+    if like is not None:
+        check_device(name, value, like)
+        if not _checks.broadcasts(value.shape, like.shape):
+            takes = f"a shape that broadcasts to {tuple(like.shape)}"
+            raise ValueError(f"{name}: takes {takes}, got {tuple(value.shape)}")
     return in_range(name, value, math.inf)
 
 

@@ -146,11 +146,10 @@ def sigmoid_focal_loss(
     tensor(-1.4036e-13)
     """
     if not isinstance(inputs, Tensor) and has_torch_function_variadic(inputs, targets):
-        given = {"weight": weight, "pos_weight": pos_weight, "ignore_index": ignore_index}
-        arguments = (inputs, targets, alpha, gamma, reduction)
         traced: Tensor = handle_torch_function(
-            sigmoid_focal_loss, (inputs, targets), *arguments, **given
-        )
+            sigmoid_focal_loss, (inputs, targets), inputs, targets, alpha, gamma, reduction,
+            weight=weight, pos_weight=pos_weight, ignore_index=ignore_index,
+        )  # fmt: skip
         return traced
     _tensors.check_floating("inputs", inputs)
     _tensors.check_real("targets", targets)
@@ -164,15 +163,9 @@ def sigmoid_focal_loss(
     pos_weight = _tensors.factors("pos_weight", pos_weight, inputs)
     positive, negative = _checks.class_weights(alpha, pos_weight is not None)
     settings = Settings(
-        _checks.nonnegative("gamma", gamma),
-        _checks.reduction(reduction),
-        dtype,
-        weight,
-        _checks.ignored_label(ignore_index),
-        positive,
-        negative,
-        pos_weight,
-    )
+        _checks.nonnegative("gamma", gamma), _checks.reduction(reduction), dtype, weight,
+        _checks.ignored_label(ignore_index), positive, negative, pos_weight,
+    )  # fmt: skip
     way = _ways.way(inputs, targets, weight, pos_weight)
     loss: Tensor = way.sigmoid_focal(inputs, targets, settings)
     return loss
@@ -216,11 +209,10 @@ def softmax_focal_loss(
     tensor(7.0052e-26)
     """
     if not isinstance(input, Tensor) and has_torch_function_variadic(input, target):
-        given = {"gamma": gamma, "ignore_index": ignore_index, "reduction": reduction}
-        given["label_smoothing"] = label_smoothing
         traced: Tensor = handle_torch_function(
-            softmax_focal_loss, (input, target), input, target, weight, **given
-        )
+            softmax_focal_loss, (input, target), input, target, weight, gamma=gamma,
+            ignore_index=ignore_index, reduction=reduction, label_smoothing=label_smoothing,
+        )  # fmt: skip
         return traced
     _tensors.check_floating("input", input)
     _tensors.check_real("target", target)
@@ -233,13 +225,9 @@ def softmax_focal_loss(
     ignored = _checks.ignore_index(ignore_index)
     _checks.has_probabilities(input.shape, target.shape, is_floating, ignored)
     settings = Settings(
-        _checks.nonnegative("gamma", gamma),
-        _checks.reduction(reduction),
-        dtype,
-        weight,
-        ignored,
+        _checks.nonnegative("gamma", gamma), _checks.reduction(reduction), dtype, weight, ignored,
         smoothing=_checks.fraction("label_smoothing", label_smoothing),
-    )
+    )  # fmt: skip
     is_single = input.shape[min(input.ndim - 1, 1)] == 1  # one class, which no kernel has
     way = _ways.composed if is_single else _ways.way(input, target, weight)
     loss: Tensor = way.softmax_focal(input, target, settings)
@@ -263,10 +251,8 @@ class SigmoidFocalLoss(torch.nn.BCEWithLogitsLoss):
         pos_weight: Tensor | None = None,
         ignore_index: int | None = None,
     ) -> None:
-        for name, factors in (("weight", weight), ("pos_weight", pos_weight)):
-            if factors is not None:
-                _tensors.check_floating(name, factors)
-                _tensors.in_range(name, factors, torch.inf)
+        _tensors.factors("weight", weight)
+        _tensors.factors("pos_weight", pos_weight)
         _checks.class_weights(alpha, pos_weight is not None)
         super().__init__(weight, reduction=_checks.reduction(reduction), pos_weight=pos_weight)
         self.alpha = _checks.alpha(alpha)
@@ -276,15 +262,9 @@ class SigmoidFocalLoss(torch.nn.BCEWithLogitsLoss):
     @torch.jit.ignore  # type: ignore[untyped-decorator]
     def forward(self, inputs: Tensor, targets: Tensor) -> Tensor:
         return sigmoid_focal_loss(
-            inputs,
-            targets,
-            self.alpha,
-            self.gamma,
-            self.reduction,
-            weight=self.weight,
-            pos_weight=self.pos_weight,
-            ignore_index=self.ignore_index,
-        )
+            inputs, targets, self.alpha, self.gamma, self.reduction, weight=self.weight,
+            pos_weight=self.pos_weight, ignore_index=self.ignore_index,
+        )  # fmt: skip
 
     def extra_repr(self) -> str:
         options: dict[str, Any] = {"ignore_index": self.ignore_index}
@@ -323,14 +303,9 @@ class SoftmaxFocalLoss(torch.nn.CrossEntropyLoss):
     @torch.jit.ignore  # type: ignore[untyped-decorator]
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
         return softmax_focal_loss(
-            input,
-            target,
-            self.weight,
-            gamma=self.gamma,
-            ignore_index=self.ignore_index,
-            reduction=self.reduction,
-            label_smoothing=self.label_smoothing,
-        )
+            input, target, self.weight, gamma=self.gamma, ignore_index=self.ignore_index,
+            reduction=self.reduction, label_smoothing=self.label_smoothing,
+        )  # fmt: skip
 
     def extra_repr(self) -> str:
         weight = "None" if self.weight is None else f"<{len(self.weight)} classes>"
