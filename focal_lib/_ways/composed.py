@@ -251,7 +251,11 @@ def _of_rows(x: Tensor, settings: Settings, factor: Tensor, index: Tensor | None
     margin = _margins.of_classes(torch, rows, index, settings.gamma, settings.is_weighted)[0]
     if index is None:
         others = _apply(_Others, _apply(_Exponentials, x))
-        z = x - torch.log(others.clamp_min(torch.finfo(x.dtype).tiny))
+        log = torch.log(others.clamp_min(torch.finfo(x.dtype).tiny))
+        if settings.is_weighted:  # the others of the largest may be below the normal numbers
+            below = _apply(_LogSumExp, x, ~rows.is_largest).unsqueeze(-1)
+            log = torch.where(rows.is_largest, below, log)
+        z = x - log
     else:
         is_other = index != torch.arange(x.shape[-1], device=x.device)
         z = x.gather(-1, index) - _apply(_LogSumExp, x, is_other).unsqueeze(-1)

@@ -204,22 +204,25 @@ def test_a_large_weight_finds_what_is_small(way):
 def test_a_huge_weight_in_float64(way):
     x, t = torch.tensor([[750.0, 0.0, 1.0]], dtype=torch.float64), torch.tensor([0])
     w = torch.full((3,), 1e300, dtype=torch.float64)
-    value, slope = both(softmax_focal_loss, x, t, w, gamma=0.0, reduction="sum")
     others = (1 + mp.e) * mp.exp(-750) * mp.mpf(1e300)
-    assert value.item() == pytest.approx(float(others), rel=1e-13)
     parts = torch.tensor([-1, 1 / (1 + mp.e), mp.e / (1 + mp.e)], dtype=torch.float64)
-    close(slope[0], float(others) * parts, rtol=1e-13, atol=0)
+    for target in (t, F.one_hot(t, 3).double()):
+
+        def loss(x, target=target):
+            return softmax_focal_loss(x, target, w, gamma=0.0, reduction="sum")
+
+        value, slope = both(loss, x)
+        assert value.item() == pytest.approx(float(others), rel=1e-13)
+        close(slope[0], float(others) * parts, rtol=1e-13, atol=0)
+        again = x.clone().requires_grad_()
+        (slope,) = grad(loss(again), again, create_graph=True)
+        close(slope.detach()[0], float(others) * parts, rtol=1e-13, atol=0)
+        (second,) = grad(slope[0, 0], again)
+        close(second[0], -float(others) * parts, rtol=1e-13, atol=0)
     one = torch.ones(1, dtype=torch.float64)
     value, slope = both(sigmoid_focal_loss, 750 * one, one, None, 0.0, pos_weight=1e300 * one)
     assert value.item() == pytest.approx(float(mp.exp(-750) * mp.mpf(1e300)), rel=1e-13)
     assert slope.item() == pytest.approx(-value.item(), rel=1e-15)
-
-    def loss(x):
-        return softmax_focal_loss(x, t, w, gamma=0.0, reduction="sum")
-
-    (slope,) = grad(loss(x.requires_grad_()), x, create_graph=True)
-    (second,) = grad(slope[0, 0], x)
-    close(second[0], -float(others) * parts, rtol=1e-13, atol=0)
 
 
 @every_way
