@@ -22,6 +22,9 @@ from focal_lib import _parts as parts
 # Below it, e^-600 and e^-70, a number has no digits to spare for what is computed of it.
 _SMALL = {8: 2.65e-261, 4: 3.98e-31}
 
+# Up to this gamma a result of float32 has its digits if doubles are taken for it: see of_rows.
+LARGE = 1e6
+
 
 class Margin(NamedTuple):
     """Of a margin z: p = sigma(z), q = 1 - p, u = -log p, and root = q^(gamma/2).
@@ -48,14 +51,14 @@ def focal(xp: Any, order: int, margin: Margin, gamma: Any, weight: Any = None) -
     """
     p, q, u, root, drop, root_p = margin
     if order == 0:
-        weighted = u if weight is None else _zero_where(xp, weight == 0, weight * u)
+        weighted = u if weight is None else _times_zero(xp, weight, weight * u)
         return root * weighted * root
     some_u = xp.clip(u, None, 4000.0)  # where it is more, p is 0
     pull = gamma * p
     if order == 1:
         slope = q + pull * some_u
         slope = -slope if weight is None else -weight * slope
-        return _zero_where(xp, root == 0, root * slope * root)
+        return _times_zero(xp, root, root * slope * root)
     near, far = p, 1.0
     if root_p is not None:
         is_small = p < _SMALL[p.dtype.itemsize]
@@ -66,7 +69,7 @@ def focal(xp: Any, order: int, margin: Margin, gamma: Any, weight: Any = None) -
         rest = bend * change - (near + 2 * bend) * p + (p + pull) * bend * some_u * drop
         bracket = change * bracket + q * rest
     bracket = bracket if weight is None else weight * bracket
-    return _zero_where(xp, root == 0, root * bracket * far * root)
+    return _times_zero(xp, root, root * bracket * far * root)
 
 
 def of_logit(
@@ -86,27 +89,32 @@ def of_logit(
         root = half * _root(xp, xp.sqrt(q) * half, gamma, minus_log_q, is_single, True)
         return Margin(p, q, u, root, half * half, xp.exp(xp.clip(z, None, 0.0) / 2))
     least = -600.0 if z.dtype.itemsize == 8 else -70.0  # below, e^-z has no digits to spare
-    below = z < least
-    is_below = _occurs(xp, below)
+    is_below = _is_any_below(xp, z, least)
     odds = xp.exp(-(xp.clip(z, least, None) if is_below else z))
     p, q, u = 1 / (1 + odds), odds / (1 + odds), xp.log1p(odds)
     root_p = None
     if is_below:
-        root_p = xp.exp(xp.clip(z, None, 0.0) / 2)
+        below, root_p = z < least, xp.exp(xp.clip(z, None, 0.0) / 2)
         p, u = xp.where(below, root_p * root_p, p), xp.where(below, -z, u)
     root = _root(xp, q, gamma, minus_log_q, is_single, False)
     return Margin(p, q, u, root, root_p=root_p)
 
 
 class Rows(NamedTuple):
-    """Of each row of logits, with m the largest: which is m, x - m in two parts, and e^(x - m)."""
+    """Of each row of logits, with m the largest: where it is, x - m in two parts, and e^(x - m),
+    with 0 in place of the 1 of m.
+    """
 
     xp: Any
-    is_largest: Any
+    top: Any
     shift: Any
     shift_left: Any
     power: Any
     is_single: bool
+
+    @property
+    def is_largest(self) -> Any:
+        return _is_at(self.xp, self.shift, self.top)
 
     @property
     def half(self) -> Any:
@@ -114,13 +122,15 @@ class Rows(NamedTuple):
         half = self.xp.exp(self.shift / 2)
         return half + half * (self.shift_left / 2)
 
-    def times(self, factor: Any, is_weighted: bool) -> Any:
+    def times(self, factor: Any, is_weighted: bool = False) -> Any:
         """The factor times e^(x - m), also where a large weight in it makes a normal number."""
-        xp, is_small = self.xp, is_weighted and self.power < _SMALL[self.power.dtype.itemsize]
-        if not (is_weighted and _occurs(xp, is_small)):
-            return self.power * factor
-        half = self.half
-        return xp.where(is_small, half * factor * half, self.power * factor)
+        xp, least = self.xp, _SMALL[self.power.dtype.itemsize]
+        result = self.power * factor
+        if is_weighted and _is_any_below(xp, self.power, least):
+            half = self.half
+            result = xp.where(self.power < least, half * factor * half, result)
+        of_largest = _take(xp, factor, None if factor.shape[-1] == 1 else self.top)
+        return _put(xp, result, self.top, of_largest)
 
 
 def of_rows(xp: Any, x: Any, is_single: bool = False) -> Rows:
@@ -131,17 +141,17 @@ def of_rows(xp: Any, x: Any, is_single: bool = False) -> Rows:
     float32, has the digits to do without. The largest is 0 below itself, also at +inf; any other
     inf - inf is NaN, since there is no limit.
     """
-    is_largest, largest = _largest(xp, x)
+    top, largest = _largest(xp, x)
     shift, is_infinite = x - largest, xp.isinf(largest)
     if _occurs(xp, is_infinite):
-        shift = xp.where(is_largest & is_infinite, 0.0, shift)
-    power = xp.exp(shift)
+        shift = xp.where(_is_at(xp, x, top) & is_infinite, 0.0, shift)
+    power, none = xp.exp(shift), _take(xp, shift, top)  # 0, or NaN
     if is_single:
-        return Rows(xp, is_largest, shift, xp.zeros_like(largest), power, True)
+        return Rows(xp, top, shift, xp.zeros_like(largest), _put(xp, power, top, none), True)
     back = shift - x
     left = (x - (shift - back)) - (largest + back)
-    left = _zero_where(xp, ~xp.isfinite(left), left)
-    return Rows(xp, is_largest, shift, left, power + power * left, False)
+    left = zero_where(xp, ~xp.isfinite(left), left)
+    return Rows(xp, top, shift, left, _put(xp, power + power * left, top, none), False)
 
 
 def of_classes(
@@ -152,23 +162,22 @@ def of_classes(
 
     The others of the largest are added up, not subtracted from the total: q keeps its digits.
     """
-    _, is_largest, shift, shift_left, power, is_single = rows
-    own, is_top, below = (_take(xp, v, index) for v in (power, is_largest, shift))
-    rest = xp.sum(power * ~is_largest, axis=-1, keepdims=True)
-    others = xp.where(is_top, rest, 1 + (rest - own))
-    total = own + others
-    p, q, u = own / total, others / total, xp.log1p(rest) - below
+    _, top, shift, shift_left, power, is_single = rows
+    own, below = (_take(xp, v, index) for v in (power, shift))
+    is_top = rows.is_largest if index is None else index == top
+    rest = sum_of_rows(xp, power)
+    p, q, u, others, total = of_sums(xp, own, rest, is_top, below)
     drop, scale, half, root_p = 1.0, 1.0, 1.0, None
-    if _occurs(xp, p < _SMALL[power.dtype.itemsize]):
+    if _is_any_below(xp, p, _SMALL[power.dtype.itemsize]):
         below_left = shift_left if is_single else _take(xp, shift_left, index)
         root_p = xp.exp(below / 2) * (1 + below_left / 2) / xp.sqrt(total)
     beyond = is_top & (rest < _SMALL[power.dtype.itemsize])
     if is_weighted and _occurs(xp, beyond):
         least = -1400.0 if power.dtype.itemsize == 8 else -170.0  # e^(least / 2) is normal
-        second = xp.amax(xp.where(is_largest, -xp.inf, shift), axis=-1, keepdims=True)
+        second = xp.amax(_put(xp, shift + 0, top, -xp.inf), axis=-1, keepdims=True)
         second = xp.clip(second, least, None)
-        over = xp.where(is_largest, 0.0, rows.half * xp.exp(-second / 2)) ** 2
-        over, second = xp.sum(over, axis=-1, keepdims=True), xp.where(beyond, second, 0.0)
+        over = _put(xp, rows.half * xp.exp(-second / 2), top, 0.0) ** 2
+        over, second = sum_of_rows(xp, over), xp.where(beyond, second, 0.0)
         half, scale = xp.exp(second / 2), xp.exp(-second / 2)
         others, drop = xp.where(beyond, over, others), half * half
         q, u = others / total, xp.where(beyond, over, u)
@@ -176,8 +185,9 @@ def of_classes(
     def minus_log_q() -> tuple[Any, ...]:
         """log(total / others), with the digits that a large gamma needs."""
         each, each_left = parts.exp_parts(xp, shift, shift_left)
+        each, each_left = (_put(xp, v, top, 0.0) for v in (each, each_left))
         own, own_left = (_take(xp, v, index) for v in (each, each_left))
-        each, each_left = (xp.where(is_largest, 0.0, v) for v in (each, each_left))
+        own = xp.where(is_top, 1.0, own)
         rest, left = parts.sum_parts(xp, each, each_left)
         less, less_left = parts.two_sum(rest, -own)
         others, others_left = parts.two_sum(1 + 0 * less, less)
@@ -197,6 +207,16 @@ def of_classes(
     return Margin(p, q, u, root, drop, root_p), scale, xp.clip(others, least, None)  # 0 / 0 is 0
 
 
+def of_sums(xp: Any, own: Any, rest: Any, is_top: Any, below: Any) -> tuple[Any, ...]:
+    """p, q, u, the sum of the others and that of all, of e^(x - m) of a class, of their sum without
+    the largest, and of x - m of the class.
+    """
+    own = xp.where(is_top, 1.0, own)
+    others = xp.where(is_top, rest, 1 + (rest - own))
+    total = own + others
+    return own / total, others / total, xp.log1p(rest) - below, others, total
+
+
 def gradient_of_rows(
     rows: Rows, index: Any, slope: Any, others: Any, scale: Any, is_weighted: bool = False
 ) -> Any:
@@ -206,11 +226,7 @@ def gradient_of_rows(
     xp, pull = rows.xp, -slope / others * scale * scale
     if index is None:
         return rows.times(sum_of_others(xp, pull), is_weighted) + slope
-    gradient = rows.times(pull, is_weighted)
-    if xp is not np:
-        return gradient.scatter(-1, index, slope)
-    np.put_along_axis(gradient, index, slope, axis=-1)
-    return gradient
+    return _put(xp, rows.times(pull, is_weighted), index, slope)
 
 
 def sum_of_others(xp: Any, v: Any) -> Any:
@@ -219,16 +235,32 @@ def sum_of_others(xp: Any, v: Any) -> Any:
     Without the largest it is added up, not subtracted from the total: that keeps the digits of
     1 - p where p is nearly 1.
     """
-    is_largest, largest = _largest(xp, v, abs(v))
-    rest = xp.sum(xp.where(is_largest, 0.0, v), axis=-1, keepdims=True)
-    return xp.where(is_largest, rest, largest + (rest - v))
+    top, largest = _largest(xp, v, abs(v))
+    rest = sum_of_rows(xp, _put(xp, v + 0, top, 0.0))
+    return xp.where(_is_at(xp, v, top), rest, largest + (rest - v))
+
+
+def sum_of_rows(xp: Any, v: Any) -> Any:
+    """Along the last axis, which is kept, in an order that does not depend on the threads: torch
+    divides a sum of 2^15 numbers or more among them.
+    """
+    block, size = 2**10, v.shape[-1]
+    if xp is np or xp.compiler.is_compiling() or size < 2**15:
+        return xp.sum(v, axis=-1, keepdims=True)
+    n = size // block
+    sums = sum_of_rows(xp, v[..., : n * block].unflatten(-1, (n, block)))
+    return sum_of_rows(xp, sums.squeeze(-1)) + v[..., n * block :].sum(-1, keepdim=True)
 
 
 def _largest(xp: Any, v: Any, by: Any = None) -> tuple[Any, Any]:
-    """Along the last axis: whether it is the first of the largest, and that."""
-    index = (v if by is None else by).argmax(axis=-1, keepdims=True)
+    """Along the last axis: the index of the first of the largest, and that."""
+    top = (v if by is None else by).argmax(axis=-1, keepdims=True)
+    return top, _take(xp, v, top)
+
+
+def _is_at(xp: Any, v: Any, index: Any) -> Any:
     on_device = {} if xp is np else {"device": v.device}
-    return xp.arange(v.shape[-1], **on_device) == index, _take(xp, v, index)
+    return xp.arange(v.shape[-1], **on_device) == index
 
 
 def _take(xp: Any, v: Any, index: Any) -> Any:
@@ -237,13 +269,42 @@ def _take(xp: Any, v: Any, index: Any) -> Any:
     return np.take_along_axis(v, index, -1) if xp is np else v.gather(-1, index)
 
 
+def _put(xp: Any, v: Any, index: Any, value: Any) -> Any:
+    """The array, with the value put at an index on the last axis."""
+    if xp is not np:
+        return v.scatter_(-1, index, value)
+    np.put_along_axis(v, index, value, -1)
+    return v
+
+
+def _times_zero(xp: Any, factor: Any, product: Any) -> Any:
+    """The product with a factor, of which 0 makes infinity 0, too."""
+    is_nan = _is_any_below(xp, product, -np.inf)
+    return xp.where(factor == 0, 0.0, product) if is_nan else product
+
+
+def zero_where(xp: Any, is_zero: Any, value: Any) -> Any:
+    return xp.where(is_zero, 0.0, value) if _occurs(xp, is_zero) else value
+
+
 def _occurs(xp: Any, rare: Any) -> bool:
     """Whether what is rare must be done: where arrays can be looked at, only where it occurs."""
-    return xp is not np or bool(np.any(rare))
+    if xp is np:
+        return bool(np.any(rare))
+    return not _can_look(rare) or bool(rare.any())
 
 
-def _zero_where(xp: Any, is_zero: Any, value: Any) -> Any:
-    return xp.where(is_zero, 0.0, value) if _occurs(xp, is_zero) else value
+def _is_any_below(xp: Any, v: Any, least: float) -> bool:
+    """Whether one of the numbers is below, or NaN, or cannot be looked at."""
+    if xp is np:
+        return not v.min(initial=np.inf) >= least
+    return not (_can_look(v) and v.numel() and bool(v.amin() >= least))
+
+
+def _can_look(v: Any) -> bool:
+    from focal_lib._tensors import can_look  # here, since NumPy's users may not have torch
+
+    return can_look(v)
 
 
 # --- q^(gamma/2) ----------------------------------------------------------------------------------
@@ -258,25 +319,27 @@ def _root(
     is_sqrt: bool,
 ) -> Any:
     """q^(gamma/2), the base being q or, if is_sqrt, its square root."""
-    if not isinstance(gamma, float | int):  # an array, which is not to be looked at
-        return parts.decay(xp, gamma / 2, *minus_log_q())
-    exponent = gamma if is_sqrt else gamma / 2
-    is_compiled = xp is not np and xp.compiler.is_compiling()
-    for n in () if is_compiled else range(9):  # a compiler would compile each anew
-        if 4 * exponent == n:
-            root = xp.sqrt(base) if n % 4 else base
-            factors = [base] * (n // 4) + [root] * (n % 4 // 2) + [xp.sqrt(root)] * (n % 2)
-            return reduce(mul, factors) if factors else 1 + 0 * base
-    if gamma <= (1e6 if is_single else 5):  # so many ulp of a double are few of a float32
-        return _power(xp, base, exponent)
+    is_number = isinstance(gamma, float | int)  # else an array, which is not to be looked at
+    if is_number and gamma <= (LARGE if is_single else 5):
+        return power(xp, base, gamma if is_sqrt else gamma / 2, is_single)
     return parts.decay(xp, gamma / 2, *minus_log_q())
 
 
-def _power(xp: Any, q: Any, half: float) -> Any:
-    """q^half, for q <= 1: a relative error of q is multiplied by half."""
-    if xp is np:
+def power(xp: Any, q: Any, half: float, is_single: bool) -> Any:
+    """q^half, for q <= 1: a relative error of q is multiplied by half. is_single: see of_rows."""
+    is_compiled = xp is not np and xp.compiler.is_compiling()
+    for n in () if is_compiled else range(11):  # a compiler would compile each anew
+        if 4 * half == n:
+            factors = [q] * (n // 4)
+            if n % 4:
+                root = xp.sqrt(q)
+                factors += [root] * (n % 4 // 2) + ([xp.sqrt(root)] if n % 2 else [])
+            return reduce(mul, factors) if factors else 1 + 0 * q
+    if xp is np and not is_single:
         return q**half
     q = xp.clip(q, float(xp.finfo(q.dtype).tiny), None)
+    if is_single:
+        return xp.exp(half * xp.log(q))
     n = xp.round(xp.log2(q))
     top, low = parts.split(xp, half, q)
     whole = xp.round(top * n)

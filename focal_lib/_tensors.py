@@ -115,6 +115,10 @@ def in_range(name: str, value: Tensor, largest: float = 1.0) -> Tensor:
     """
     takes = "finite numbers >= 0" if largest == math.inf else "numbers in [0, 1]"
     numbers = value.double() if value.dtype in _UNSIGNED else value
+    if can_look(value) and numbers.numel():  # the least and the largest are found sooner
+        low, high = (v.item() for v in numbers.aminmax())
+        if low >= 0 and high <= largest and high < math.inf:
+            return value
     right = (numbers >= 0) & (numbers.isfinite() if largest == math.inf else numbers <= largest)
     return _good(name, takes, value, right)
 

@@ -337,7 +337,7 @@ class SoftmaxFocalObjective(_Objective):
         rows = _margins.of_rows(np, raw.astype(np.float64, order="C"))
         margin, _, others = _margins.of_classes(np, rows, y[:, None], self.gamma)
         slope, curvature = _slope_and_curvature(margin, self.gamma)
-        r = rows.power / others
+        r = rows.times(1 / others)
         r[target] = 0
         gradient = slope * r
         hessian = 2 * (curvature * r * r + np.maximum(curvature, slope) * r * (1 - r))

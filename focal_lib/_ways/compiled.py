@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from focal_lib._ways.composed import sum_of
 from focal_lib._ways.settings import Settings
 
 _INTERFACE = 3  # that of cpu_kernels.c
@@ -195,7 +196,7 @@ def _total_weight(
     if abs(exponent) > 400:
         half = -exponent // 2
         weight = weight * 2.0**half * 2.0 ** (-exponent - half)
-    return (counts * weight).sum().item(), weight
+    return sum_of(counts * weight).item(), weight
 
 
 def _load() -> tuple[ctypes.CDLL | None, str]:

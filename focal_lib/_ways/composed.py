@@ -15,7 +15,7 @@ from torch._functorch.pyfunctorch import retrieve_current_functorch_interpreter
 from torch.autograd import forward_ad
 
 from focal_lib import _margins
-from focal_lib._tensors import class_indices, in_range
+from focal_lib._tensors import can_look, class_indices, in_range
 from focal_lib._ways.settings import Settings
 
 
@@ -39,8 +39,8 @@ def softmax_focal(x: Tensor, target: Tensor, settings: Settings) -> Tensor:
         loss = _carried(x, *softmax_terms(x, items, settings))
         return reduced(loss, settings, items.divisor)
     x = torch.where(items.kept.unsqueeze(-1), x, 0.0)  # nothing of an ignored item comes back
-    factor, index = _factors(x, items, settings.smoothing)
-    loss = _of_rows(x, settings, factor, index).sum(dim=-1)
+    factor, index = factors_of(x, items, settings.smoothing)
+    loss = _margins.sum_of_rows(torch, _of_rows(x, settings, factor, index)).squeeze(-1)
     return reduced(torch.where(items.kept, loss, 0.0), settings, items.divisor)
 
 
@@ -68,37 +68,50 @@ def sigmoid_terms(
     """The loss of each element, its derivative times the share, and how many are kept."""
     x, y, kept = _elements(x.detach(), y.detach(), settings)
     one, zero = _label_weights(y, settings)
-    (loss, slope), (loss_zero, slope_zero) = (
-        _value_and_slope(
-            _margins.of_logit(torch, z, settings.gamma, settings.is_weighted),
-            factor,
-            share,
-            settings,
+
+    def terms(z: Tensor, factor: Tensor) -> tuple[Tensor, Tensor]:
+        margin = _margins.of_logit(
+            torch, z, settings.gamma, settings.is_weighted, is_single(z, settings)
         )
-        for z, factor in ((x, one), (-x, zero))
-    )
-    loss, gradient = loss + loss_zero, slope - slope_zero
+        return value_and_slope(margin, factor, share, settings)
+
+    if (
+        can_look(y) and y.numel() and (y * (1 - y)).amax() == 0
+    ):  # labels, of which only one has a factor
+        sign = 2 * y - 1
+        loss, slope = terms(sign * x, one + zero)
+        gradient = sign * slope
+    else:
+        (loss, slope), (loss_zero, slope_zero) = terms(x, one), terms(-x, zero)
+        loss, gradient = loss + loss_zero, slope - slope_zero
     if kept is None:
         return loss, gradient, loss.numel()
-    return torch.where(kept, loss, 0.0), torch.where(kept, gradient, 0.0), kept.sum()
+    loss, gradient = (_margins.zero_where(torch, ~kept, v) for v in (loss, gradient))
+    return loss, gradient, kept.sum()
 
 
 def softmax_terms(
     x: Tensor, items: "Items", settings: Settings, share: float = 1.0
 ) -> tuple[Tensor, Tensor]:
     """The loss of each item, and its gradient times the share, with the classes last."""
-    x = torch.where(items.kept.unsqueeze(-1), x.detach(), 0.0)
-    factor, index = _factors(x, items, settings.smoothing)
-    rows, is_weighted = _margins.of_rows(torch, x), settings.is_weighted
+    left_out, is_weighted = ~items.kept, settings.is_weighted
+    x = _margins.zero_where(torch, left_out.unsqueeze(-1), x.detach())
+    factor, index = factors_of(x, items, settings.smoothing)
+    rows = _margins.of_rows(torch, x, is_single(x, settings))
     margin, scale, others = _margins.of_classes(torch, rows, index, settings.gamma, is_weighted)
-    loss, slope = _value_and_slope(margin, factor, share, settings)
+    loss, slope = value_and_slope(margin, factor, share, settings)
     gradient = _margins.gradient_of_rows(rows, index, slope, others, scale, is_weighted)
-    kept = items.kept
-    gradient = torch.where(kept.unsqueeze(-1), gradient, 0.0)
-    return torch.where(kept, loss.sum(dim=-1), 0.0), gradient
+    gradient = _margins.zero_where(torch, left_out.unsqueeze(-1), gradient)
+    loss = _margins.sum_of_rows(torch, loss).squeeze(-1)
+    return _margins.zero_where(torch, left_out, loss), gradient
 
 
-def _value_and_slope(
+def is_single(x: Tensor, settings: Settings) -> bool:
+    """Whether the result has so many fewer digits than x that some may be lost on the way."""
+    return x.dtype == torch.float64 != settings.dtype
+
+
+def value_and_slope(
     margin: _margins.Margin, factor: Tensor, share: float, settings: Settings
 ) -> tuple[Tensor, Tensor]:
     value: Tensor = _margins.focal(torch, 0, margin, settings.gamma, factor)
@@ -178,10 +191,10 @@ def items_of(x: Tensor, target: Tensor, settings: Settings) -> Items:
         largest = total.detach().amax()
         unit = torch.where(largest > 0, torch.exp2(torch.floor(torch.log2(largest))), 1.0)
         total, weight = total / unit, weight / unit
-    return Items(index, None, kept, good, weight, total.sum())
+    return Items(index, None, kept, good, weight, sum_of(total))
 
 
-def _factors(x: Tensor, items: Items, smoothing: float) -> tuple[Tensor, Tensor | None]:
+def factors_of(x: Tensor, items: Items, smoothing: float) -> tuple[Tensor, Tensor | None]:
     """The factors of the losses of all classes, or of those of an index, which is the second."""
     index, classes = items.class_index, x.shape[-1]
     if index is not None and not smoothing:
@@ -212,20 +225,17 @@ def reduced(loss: Tensor, settings: Settings, count: Tensor | int) -> Tensor:
     if loss.numel() and settings.dtype == loss.dtype:  # a sum that a mean need not have overflows
         large = torch.finfo(loss.dtype).max ** 0.9
         scale = torch.where(loss.detach().amax() > large, 2.0**-30, 1.0).to(loss.dtype)
-    total = _sum(loss if scale is None else loss * scale)
+    total = sum_of(loss if scale is None else loss * scale)
     if settings.reduction == "mean":
         count = torch.as_tensor(count, dtype=loss.dtype, device=loss.device)
         total = total / torch.where(count == 0, torch.nan, count)
     return (total if scale is None else total / scale).to(settings.dtype)
 
 
-def _sum(v: Tensor) -> Tensor:
+def sum_of(v: Tensor) -> Tensor:
     """The sum, in an order that does not depend on the number of threads."""
-    block = 1024
     if v.is_cpu and not torch.compiler.is_compiling():
-        v = v.reshape(-1)
-        while v.numel() > block:
-            v = torch.nn.functional.pad(v, (0, -v.numel() % block)).view(-1, block).sum(dim=-1)
+        v = _margins.sum_of_rows(torch, v.reshape(-1))
     return v.sum()
 
 
@@ -270,6 +280,7 @@ def _focal(z: Tensor, margin: _margins.Margin, settings: Settings, factor: Tenso
         return times(factor, _apply(_Focal, z, p, q, u, root, root_p, number, None, None, 0))
     # What is small without its weight, as are its derivatives, is made with a power of 2 for it.
     scale = torch.exp2(torch.floor(torch.log2(factor.detach().clamp_min(1.0))))
+    drop = drop if isinstance(drop, Tensor) else None  # 1
     loss = _apply(_Focal, z, p, q, u, root, root_p, number, drop, scale, 0)
     return times(factor / scale, loss)
 
@@ -331,7 +342,9 @@ class _LogSumExp(_SavesInputs):
 
     @staticmethod
     def directional(ctx: Any, tangent: Tensor, *_: None) -> Tensor:
-        return (tangent * _apply(_Softmax, *ctx.saved_tensors)).sum(dim=-1)
+        product = tangent * _apply(_Softmax, *ctx.saved_tensors)
+        result: Tensor = _margins.sum_of_rows(torch, product).squeeze(-1)
+        return result
 
 
 class _Softmax(_SavesInputs):
@@ -341,14 +354,15 @@ class _Softmax(_SavesInputs):
     def forward(x: Tensor, some: Tensor) -> Tensor:
         x = x.masked_fill(~some, -torch.inf)
         e = _exponentials(x).where(x != -torch.inf, 0.0)
-        return e / e.sum(dim=-1, keepdim=True).clamp_min(torch.finfo(e.dtype).tiny)
+        total: Tensor = _margins.sum_of_rows(torch, e)
+        return e / total.clamp_min(torch.finfo(e.dtype).tiny)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
         r = _apply(_Softmax, *ctx.saved_tensors)
         # From the largest on: r_j (1 - r_j) then comes of the others, not of 1 - r_j.
         change = grad - grad.gather(-1, r.detach().argmax(dim=-1, keepdim=True))
-        return r * (change - (r * change).sum(dim=-1, keepdim=True)), None
+        return r * (change - _margins.sum_of_rows(torch, r * change)), None
 
 
 class _Exponentials(_SavesInputs):
@@ -364,7 +378,7 @@ class _Exponentials(_SavesInputs):
 
 
 def _exponentials(x: Tensor) -> Tensor:
-    power: Tensor = _margins.of_rows(torch, x).power
+    power: Tensor = _margins.of_rows(torch, x).times(torch.ones_like(x[..., :1]))
     return power
 
 

@@ -236,8 +236,8 @@ def test_memory(way, reduction):
         moves = [e.nbytes() for e in run.profiler.kineto_results.events() if e.name() == "[memory]"]
         peak = max(itertools.accumulate(moves))
         bound = 5 + 4 * (reduction == "none" and loss is sigmoid_focal_loss)
-        bound += 2 * (way == "chunks")  # the chunks in use
-        assert 4 * x.numel() <= peak < bound * x.numel(), peak / x.numel()
+        chunk = 1e7 if way == "chunks" else 0  # of any size of x
+        assert 4 * x.numel() <= peak < bound * x.numel() + chunk, peak / x.numel()
 
 
 # --- What a fast path might get wrong -------------------------------------------------------------

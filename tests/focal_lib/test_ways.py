@@ -123,10 +123,22 @@ def losses(n, dtype):
         yield lambda o=options: both(softmax_focal_loss, x, p, **o)
 
 
+def large_losses(dtype):
+    """Of so many numbers that torch would divide a sum of them among threads."""
+    x, t, w = rand(70001, 3, dtype=dtype), torch.arange(70001) % 3, rand(3, dtype=dtype).exp()
+    y = x.sigmoid()
+    yield lambda: both(softmax_focal_loss, x, t, w)
+    yield lambda: both(sigmoid_focal_loss, x, y, reduction="mean")
+    for n in (1, 2):
+        rows, p = rand(n, 70001, scale=3, dtype=dtype), y.T[:n]
+        yield lambda rows=rows, t=t[:n]: both(softmax_focal_loss, rows, t)
+        yield lambda rows=rows, p=p: both(softmax_focal_loss, rows, p)
+
+
 @every_way
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_the_number_of_threads_changes_no_bit(way, dtype):
-    before, calls = torch.get_num_threads(), list(losses(6000, dtype))
+    before, calls = torch.get_num_threads(), [*losses(6000, dtype), *large_losses(dtype)]
     try:
         results = []
         for threads in (1, 2, 3, 7):
