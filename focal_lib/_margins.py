@@ -93,7 +93,9 @@ def of_logit(
     odds = xp.exp(-(xp.clip(z, least, None) if is_below else z))
     p, q, u = 1 / (1 + odds), odds / (1 + odds), xp.log1p(odds)
     root_p = None
-    if is_below:
+    if is_below and is_single:
+        u = u + xp.clip(least - z, 0.0, None)
+    elif is_below:
         below, root_p = z < least, xp.exp(xp.clip(z, None, 0.0) / 2)
         p, u = xp.where(below, root_p * root_p, p), xp.where(below, -z, u)
     root = _root(xp, q, gamma, minus_log_q, is_single, False)
@@ -168,7 +170,8 @@ def of_classes(
     rest = sum_of_rows(xp, power)
     p, q, u, others, total = of_sums(xp, own, rest, is_top, below)
     drop, scale, half, root_p = 1.0, 1.0, 1.0, None
-    if _is_any_below(xp, p, _SMALL[power.dtype.itemsize]):
+    spares = is_single and not is_weighted  # a p that is small makes a result that is 0
+    if not spares and _is_any_below(xp, p, _SMALL[power.dtype.itemsize]):
         below_left = shift_left if is_single else _take(xp, shift_left, index)
         root_p = xp.exp(below / 2) * (1 + below_left / 2) / xp.sqrt(total)
     beyond = is_top & (rest < _SMALL[power.dtype.itemsize])
@@ -301,6 +304,14 @@ def _is_any_below(xp: Any, v: Any, least: float) -> bool:
     return not (_can_look(v) and v.numel() and bool(v.amin() >= least))
 
 
+def _is_known(xp: Any, number: float) -> bool:
+    """Whether what is compiled may depend on a number: else it would be compiled for each anew."""
+    if xp is np or not xp.compiler.is_compiling():
+        return True
+    is_static = getattr(xp.fx.experimental.symbolic_shapes, "has_static_value", None)
+    return is_static is not None and is_static(number)
+
+
 def _can_look(v: Any) -> bool:
     from focal_lib._tensors import can_look  # here, since NumPy's users may not have torch
 
@@ -327,8 +338,7 @@ def _root(
 
 def power(xp: Any, q: Any, half: float, is_single: bool) -> Any:
     """q^half, for q <= 1: a relative error of q is multiplied by half. is_single: see of_rows."""
-    is_compiled = xp is not np and xp.compiler.is_compiling()
-    for n in () if is_compiled else range(11):  # a compiler would compile each anew
+    for n in range(11) if _is_known(xp, half) else ():
         if 4 * half == n:
             factors = [q] * (n // 4)
             if n % 4:

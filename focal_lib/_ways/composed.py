@@ -251,13 +251,14 @@ def _of_margin(z: Tensor, settings: Settings, factor: Tensor) -> Tensor:
     at = z.detach()
     if torch.compiler.is_compiling():
         z = z * 1  # in torch.func.grad the compiler takes an input and its detached self for one
-    margin = _margins.of_logit(torch, at, settings.gamma, settings.is_weighted)
+    single = is_single(at, settings)
+    margin = _margins.of_logit(torch, at, settings.gamma, settings.is_weighted, single)
     return _focal(z, margin, settings, factor)
 
 
 def _of_rows(x: Tensor, settings: Settings, factor: Tensor, index: Tensor | None) -> Tensor:
     """The factor times f_c, of every class, on the last axis of x, or of the index of each item."""
-    rows = _margins.of_rows(torch, x.detach())
+    rows = _margins.of_rows(torch, x.detach(), is_single(x, settings))
     margin = _margins.of_classes(torch, rows, index, settings.gamma, settings.is_weighted)[0]
     if index is None:
         others = _apply(_Others, _apply(_Exponentials, x))
@@ -274,6 +275,7 @@ def _of_rows(x: Tensor, settings: Settings, factor: Tensor, index: Tensor | None
 
 def _focal(z: Tensor, margin: _margins.Margin, settings: Settings, factor: Tensor) -> Tensor:
     p, q, u, root, drop, root_p = margin
+    root = root * 1 if root is q else root  # the compiler refuses a tensor that is there twice
     # A compiler keeps a number that it can make a tensor of; other numbers it compiles in.
     number = (z.new_zeros(()) + settings.gamma).to(z.dtype)
     if not settings.is_weighted:
