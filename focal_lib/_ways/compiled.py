@@ -8,6 +8,7 @@ import ctypes
 import importlib.util
 import math
 import warnings
+from functools import lru_cache
 from pathlib import Path
 
 import torch
@@ -160,10 +161,9 @@ def _first(values: Tensor, wrong: Tensor) -> float:
 
 def _label_weights(x: Tensor, settings: Settings) -> tuple[Tensor, Tensor, int]:
     """The weights of the labels 1 and 0, and how many elements side by side share one."""
-    one, zero = (
-        torch.tensor([value], dtype=torch.float64, device="cpu")
-        for value in (settings.positive, settings.negative)
-    )
+    one, zero = _labels(settings.positive, settings.negative)
+    if not settings.is_weighted:
+        return one, zero, x.numel()
     if settings.weight is not None:
         one, zero = one * settings.weight.detach(), zero * settings.weight.detach()
     if settings.pos_weight is not None:
@@ -176,6 +176,13 @@ def _label_weights(x: Tensor, settings: Settings) -> tuple[Tensor, Tensor, int]:
     if shape[first : last + 1] != x.shape[first : last + 1]:  # with a gap: one for each element
         one, zero, last = one.expand(x.shape), zero.expand(x.shape), x.ndim - 1
     return one.contiguous(), zero.contiguous(), math.prod(x.shape[last + 1 :])
+
+
+@lru_cache
+def _labels(positive: float, negative: float) -> tuple[Tensor, Tensor]:
+    with torch.inference_mode(False):
+        one, zero = torch.tensor([[positive], [negative]], dtype=torch.float64, device="cpu")
+    return one, zero
 
 
 def _total_weight(

@@ -50,7 +50,7 @@ enum { FLOAT, DOUBLE, BYTE, INTEGER };
 /* What a kernel returns: 0, or bits of these. */
 enum { BAD_TARGET = 1, NO_MEMORY = 2 };
 
-enum { BLOCK = 512, CHUNK = 1 << 14, LANES = 8, MOST_THREADS = 64 };
+enum { BLOCK = 512, CHUNK = 1 << 13, LANES = 8, MOST_THREADS = 64 };
 
 /* How exact: for results in float; in double; in double where gamma multiplies errors of log q. */
 enum { NARROW, WIDE, WIDER };
@@ -450,6 +450,7 @@ INLINE void sigmoid_block(const Focal *focal, const void *x, const double *restr
             loss[i] = a.loss;
             slope = fma(a.slope, sign, 0.0); /* the other term is 0: so that there is no -0 */
         }
+        if (!gradient) continue;
         if (mode == NARROW) ((float *)gradient)[i] = (float)slope;
         else ((double *)gradient)[i] = slope;
     }
@@ -493,7 +494,13 @@ VECTORS static int sigmoid_work(const Focal *focal, int64_t begin, int64_t end, 
 #define BLOCK_OF(soft, mode, power) \
     sigmoid_block(focal, x, y, one, zero, count, soft, loss, gradient, mode, power)
 #define BLOCK_IN(mode, power) (soft ? BLOCK_OF(1, mode, power) : BLOCK_OF(0, mode, power))
-        if (wide && gamma > MODERATE) BLOCK_IN(WIDER, ANY);
+#define VALUES_IN(power) sigmoid_block(focal, x, y, one, zero, count, 0, loss, NULL, NARROW, power)
+        if (!focal->gradient && !soft && !wide) {
+            if (gamma == 0.0) VALUES_IN(0);
+            else if (gamma == 1.0) VALUES_IN(1);
+            else if (gamma == 2.0) VALUES_IN(2);
+            else VALUES_IN(ANY);
+        } else if (wide && gamma > MODERATE) BLOCK_IN(WIDER, ANY);
         else if (gamma == 0.0) wide ? BLOCK_IN(WIDE, 0) : BLOCK_IN(NARROW, 0);
         else if (gamma == 1.0) wide ? BLOCK_IN(WIDE, 1) : BLOCK_IN(NARROW, 1);
         else if (gamma == 2.0) wide ? BLOCK_IN(WIDE, 2) : BLOCK_IN(NARROW, 2);
