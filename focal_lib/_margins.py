@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from focal_lib import _parts as parts
+from focal_lib import _xp
 
 # Below it, e^-600 and e^-70, a number has no digits to spare for what is computed of it.
 _SMALL = {8: 2.65e-261, 4: 3.98e-31}
@@ -51,14 +52,14 @@ def focal(xp: Any, order: int, margin: Margin, gamma: Any, weight: Any = None) -
     """
     p, q, u, root, drop, root_p = margin
     if order == 0:
-        weighted = u if weight is None else _times_zero(xp, weight, weight * u)
+        weighted = u if weight is None else _xp.times_zero(xp, weight, weight * u)
         return root * weighted * root
     some_u = xp.clip(u, None, 4000.0)  # where it is more, p is 0
     pull = gamma * p
     if order == 1:
         slope = q + pull * some_u
         slope = -slope if weight is None else -weight * slope
-        return _times_zero(xp, root, root * slope * root)
+        return _xp.times_zero(xp, root, root * slope * root)
     near, far = p, 1.0
     if root_p is not None:
         is_small = p < _SMALL[p.dtype.itemsize]
@@ -69,7 +70,7 @@ def focal(xp: Any, order: int, margin: Margin, gamma: Any, weight: Any = None) -
         rest = bend * change - (near + 2 * bend) * p + (p + pull) * bend * some_u * drop
         bracket = change * bracket + q * rest
     bracket = bracket if weight is None else weight * bracket
-    return _times_zero(xp, root, root * bracket * far * root)
+    return _xp.times_zero(xp, root, root * bracket * far * root)
 
 
 def of_logit(
@@ -89,7 +90,7 @@ def of_logit(
         root = half * _root(xp, xp.sqrt(q) * half, gamma, minus_log_q, is_single, True)
         return Margin(p, q, u, root, half * half, xp.exp(xp.clip(z, None, 0.0) / 2))
     least = -600.0 if z.dtype.itemsize == 8 else -70.0  # below, e^-z has no digits to spare
-    is_below = _is_any_below(xp, z, least)
+    is_below = _xp.is_any_below(xp, z, least)
     odds = xp.exp(-(xp.clip(z, least, None) if is_below else z))
     p, q, u = 1 / (1 + odds), odds / (1 + odds), xp.log1p(odds)
     root_p = None
@@ -116,7 +117,7 @@ class Rows(NamedTuple):
 
     @property
     def is_largest(self) -> Any:
-        return _is_at(self.xp, self.shift, self.top)
+        return _xp.is_at(self.xp, self.shift, self.top)
 
     @property
     def half(self) -> Any:
@@ -128,11 +129,11 @@ class Rows(NamedTuple):
         """The factor times e^(x - m), also where a large weight in it makes a normal number."""
         xp, least = self.xp, _SMALL[self.power.dtype.itemsize]
         result = self.power * factor
-        if is_weighted and _is_any_below(xp, self.power, least):
+        if is_weighted and _xp.is_any_below(xp, self.power, least):
             half = self.half
             result = xp.where(self.power < least, half * factor * half, result)
-        of_largest = _take(xp, factor, None if factor.shape[-1] == 1 else self.top)
-        return _put(xp, result, self.top, of_largest)
+        of_largest = _xp.take(xp, factor, None if factor.shape[-1] == 1 else self.top)
+        return _xp.put(xp, result, self.top, of_largest)
 
 
 def of_rows(xp: Any, x: Any, is_single: bool = False) -> Rows:
@@ -143,17 +144,17 @@ def of_rows(xp: Any, x: Any, is_single: bool = False) -> Rows:
     float32, has the digits to do without. The largest is 0 below itself, also at +inf; any other
     inf - inf is NaN, since there is no limit.
     """
-    top, largest = _largest(xp, x)
+    top, largest = _xp.largest(xp, x)
     shift, is_infinite = x - largest, xp.isinf(largest)
-    if _occurs(xp, is_infinite):
-        shift = xp.where(_is_at(xp, x, top) & is_infinite, 0.0, shift)
-    power, none = xp.exp(shift), _take(xp, shift, top)  # 0, or NaN
+    if _xp.occurs(xp, is_infinite):
+        shift = xp.where(_xp.is_at(xp, x, top) & is_infinite, 0.0, shift)
+    power, none = xp.exp(shift), _xp.take(xp, shift, top)  # 0, or NaN
     if is_single:
-        return Rows(xp, top, shift, xp.zeros_like(largest), _put(xp, power, top, none), True)
+        return Rows(xp, top, shift, xp.zeros_like(largest), _xp.put(xp, power, top, none), True)
     back = shift - x
     left = (x - (shift - back)) - (largest + back)
-    left = zero_where(xp, ~xp.isfinite(left), left)
-    return Rows(xp, top, shift, left, _put(xp, power + power * left, top, none), False)
+    left = _xp.zero_where(xp, ~xp.isfinite(left), left)
+    return Rows(xp, top, shift, left, _xp.put(xp, power + power * left, top, none), False)
 
 
 def of_classes(
@@ -165,22 +166,22 @@ def of_classes(
     The others of the largest are added up, not subtracted from the total: q keeps its digits.
     """
     _, top, shift, shift_left, power, is_single = rows
-    own, below = (_take(xp, v, index) for v in (power, shift))
+    own, below = (_xp.take(xp, v, index) for v in (power, shift))
     is_top = rows.is_largest if index is None else index == top
-    rest = sum_of_rows(xp, power)
+    rest = _xp.sum_of_rows(xp, power)
     p, q, u, others, total = of_sums(xp, own, rest, is_top, below)
     drop, scale, half, root_p = 1.0, 1.0, 1.0, None
     spares = is_single and not is_weighted  # a p that is small makes a result that is 0
-    if not spares and _is_any_below(xp, p, _SMALL[power.dtype.itemsize]):
-        below_left = shift_left if is_single else _take(xp, shift_left, index)
+    if not spares and _xp.is_any_below(xp, p, _SMALL[power.dtype.itemsize]):
+        below_left = shift_left if is_single else _xp.take(xp, shift_left, index)
         root_p = xp.exp(below / 2) * (1 + below_left / 2) / xp.sqrt(total)
     beyond = is_top & (rest < _SMALL[power.dtype.itemsize])
-    if is_weighted and _occurs(xp, beyond):
+    if is_weighted and _xp.occurs(xp, beyond):
         least = -1400.0 if power.dtype.itemsize == 8 else -170.0  # e^(least / 2) is normal
-        second = xp.amax(_put(xp, shift + 0, top, -xp.inf), axis=-1, keepdims=True)
+        second = xp.amax(_xp.put(xp, shift + 0, top, -xp.inf), axis=-1, keepdims=True)
         second = xp.clip(second, least, None)
-        over = _put(xp, rows.half * xp.exp(-second / 2), top, 0.0) ** 2
-        over, second = sum_of_rows(xp, over), xp.where(beyond, second, 0.0)
+        over = _xp.put(xp, rows.half * xp.exp(-second / 2), top, 0.0) ** 2
+        over, second = _xp.sum_of_rows(xp, over), xp.where(beyond, second, 0.0)
         half, scale = xp.exp(second / 2), xp.exp(-second / 2)
         others, drop = xp.where(beyond, over, others), half * half
         q, u = others / total, xp.where(beyond, over, u)
@@ -188,8 +189,8 @@ def of_classes(
     def minus_log_q() -> tuple[Any, ...]:
         """log(total / others), with the digits that a large gamma needs."""
         each, each_left = parts.exp_parts(xp, shift, shift_left)
-        each, each_left = (_put(xp, v, top, 0.0) for v in (each, each_left))
-        own, own_left = (_take(xp, v, index) for v in (each, each_left))
+        each, each_left = (_xp.put(xp, v, top, 0.0) for v in (each, each_left))
+        own, own_left = (_xp.take(xp, v, index) for v in (each, each_left))
         own = xp.where(is_top, 1.0, own)
         rest, left = parts.sum_parts(xp, each, each_left)
         less, less_left = parts.two_sum(rest, -own)
@@ -229,7 +230,7 @@ def gradient_of_rows(
     xp, pull = rows.xp, -slope / others * scale * scale
     if index is None:
         return rows.times(sum_of_others(xp, pull), is_weighted) + slope
-    return _put(xp, rows.times(pull, is_weighted), index, slope)
+    return _xp.put(xp, rows.times(pull, is_weighted), index, slope)
 
 
 def sum_of_others(xp: Any, v: Any) -> Any:
@@ -238,84 +239,9 @@ def sum_of_others(xp: Any, v: Any) -> Any:
     Without the largest it is added up, not subtracted from the total: that keeps the digits of
     1 - p where p is nearly 1.
     """
-    top, largest = _largest(xp, v, abs(v))
-    rest = sum_of_rows(xp, _put(xp, v + 0, top, 0.0))
-    return xp.where(_is_at(xp, v, top), rest, largest + (rest - v))
-
-
-def sum_of_rows(xp: Any, v: Any) -> Any:
-    """Along the last axis, which is kept, in an order that does not depend on the threads: torch
-    divides a sum of 2^15 numbers or more among them.
-    """
-    block, size = 2**10, v.shape[-1]
-    if xp is np or xp.compiler.is_compiling() or size < 2**15:
-        return xp.sum(v, axis=-1, keepdims=True)
-    n = size // block
-    sums = sum_of_rows(xp, v[..., : n * block].unflatten(-1, (n, block)))
-    return sum_of_rows(xp, sums.squeeze(-1)) + v[..., n * block :].sum(-1, keepdim=True)
-
-
-def _largest(xp: Any, v: Any, by: Any = None) -> tuple[Any, Any]:
-    """Along the last axis: the index of the first of the largest, and that."""
-    top = (v if by is None else by).argmax(axis=-1, keepdims=True)
-    return top, _take(xp, v, top)
-
-
-def _is_at(xp: Any, v: Any, index: Any) -> Any:
-    on_device = {} if xp is np else {"device": v.device}
-    return xp.arange(v.shape[-1], **on_device) == index
-
-
-def _take(xp: Any, v: Any, index: Any) -> Any:
-    if index is None:
-        return v
-    return np.take_along_axis(v, index, -1) if xp is np else v.gather(-1, index)
-
-
-def _put(xp: Any, v: Any, index: Any, value: Any) -> Any:
-    """The array, with the value put at an index on the last axis."""
-    if xp is not np:
-        return v.scatter_(-1, index, value)
-    np.put_along_axis(v, index, value, -1)
-    return v
-
-
-def _times_zero(xp: Any, factor: Any, product: Any) -> Any:
-    """The product with a factor, of which 0 makes infinity 0, too."""
-    is_nan = _is_any_below(xp, product, -np.inf)
-    return xp.where(factor == 0, 0.0, product) if is_nan else product
-
-
-def zero_where(xp: Any, is_zero: Any, value: Any) -> Any:
-    return xp.where(is_zero, 0.0, value) if _occurs(xp, is_zero) else value
-
-
-def _occurs(xp: Any, rare: Any) -> bool:
-    """Whether what is rare must be done: where arrays can be looked at, only where it occurs."""
-    if xp is np:
-        return bool(np.any(rare))
-    return not _can_look(rare) or bool(rare.any())
-
-
-def _is_any_below(xp: Any, v: Any, least: float) -> bool:
-    """Whether one of the numbers is below, or NaN, or cannot be looked at."""
-    if xp is np:
-        return not v.min(initial=np.inf) >= least
-    return not (_can_look(v) and v.numel() and bool(v.amin() >= least))
-
-
-def _is_known(xp: Any, number: float) -> bool:
-    """Whether what is compiled may depend on a number: else it would be compiled for each anew."""
-    if xp is np or not xp.compiler.is_compiling():
-        return True
-    is_static = getattr(xp.fx.experimental.symbolic_shapes, "has_static_value", None)
-    return is_static is not None and is_static(number)
-
-
-def _can_look(v: Any) -> bool:
-    from focal_lib._tensors import can_look  # here, since NumPy's users may not have torch
-
-    return can_look(v)
+    top, largest = _xp.largest(xp, v, abs(v))
+    rest = _xp.sum_of_rows(xp, _xp.put(xp, v + 0, top, 0.0))
+    return xp.where(_xp.is_at(xp, v, top), rest, largest + (rest - v))
 
 
 # --- q^(gamma/2) ----------------------------------------------------------------------------------
@@ -338,7 +264,7 @@ def _root(
 
 def power(xp: Any, q: Any, half: float, is_single: bool) -> Any:
     """q^half, for q <= 1: a relative error of q is multiplied by half. is_single: see of_rows."""
-    for n in range(11) if _is_known(xp, half) else ():
+    for n in range(11) if _xp.is_known(xp, half) else ():
         if 4 * half == n:
             factors = [q] * (n // 4)
             if n % 4:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from focal_lib import _margins
+from focal_lib import _margins, _xp
 from focal_lib._ways.composed import (
     Items,
     factors_of,
@@ -124,7 +124,7 @@ def _of_indices(
         largest[part] = rows[part].amax(dim=-1, keepdim=True)
         v = below_largest(part)
         below[part] = v.gather(-1, index[part])
-        others[part] = _margins.sum_of_rows(torch, v.exp_().scatter_(-1, index[part], 0.0))
+        others[part] = _xp.sum_of_rows(torch, v.exp_().scatter_(-1, index[part], 0.0))
     own, is_top = below.exp(), below == 0
     rest = torch.where(is_top, others, own + (others - 1))
     p, q, u, others, _ = _margins.of_sums(torch, own, rest, is_top, below)
@@ -137,7 +137,7 @@ def _of_indices(
             out[part] = v.scatter_(-1, index[part], slope[part])
         if not items.kept.all():
             out[~items.kept] = 0.0
-    result: Tensor = _margins.zero_where(torch, ~items.kept, loss.squeeze(-1))
+    result: Tensor = _xp.zero_where(torch, ~items.kept, loss.squeeze(-1))
     return result
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch._functorch.pyfunctorch import retrieve_current_functorch_interpreter
 from torch.autograd import forward_ad
 
-from focal_lib import _margins
+from focal_lib import _margins, _xp
 from focal_lib._tensors import can_look, class_indices, in_range
 from focal_lib._ways.settings import Settings
 
@@ -40,7 +40,7 @@ def softmax_focal(x: Tensor, target: Tensor, settings: Settings) -> Tensor:
         return reduced(loss, settings, items.divisor)
     x = torch.where(items.kept.unsqueeze(-1), x, 0.0)  # nothing of an ignored item comes back
     factor, index = factors_of(x, items, settings.smoothing)
-    loss = _margins.sum_of_rows(torch, _of_rows(x, settings, factor, index)).squeeze(-1)
+    loss = _xp.sum_of_rows(torch, _of_rows(x, settings, factor, index)).squeeze(-1)
     return reduced(torch.where(items.kept, loss, 0.0), settings, items.divisor)
 
 
@@ -86,7 +86,7 @@ def sigmoid_terms(
         loss, gradient = loss + loss_zero, slope - slope_zero
     if kept is None:
         return loss, gradient, loss.numel()
-    loss, gradient = (_margins.zero_where(torch, ~kept, v) for v in (loss, gradient))
+    loss, gradient = (_xp.zero_where(torch, ~kept, v) for v in (loss, gradient))
     return loss, gradient, kept.sum()
 
 
@@ -95,15 +95,15 @@ def softmax_terms(
 ) -> tuple[Tensor, Tensor]:
     """The loss of each item, and its gradient times the share, with the classes last."""
     left_out, is_weighted = ~items.kept, settings.is_weighted
-    x = _margins.zero_where(torch, left_out.unsqueeze(-1), x.detach())
+    x = _xp.zero_where(torch, left_out.unsqueeze(-1), x.detach())
     factor, index = factors_of(x, items, settings.smoothing)
     rows = _margins.of_rows(torch, x, is_single(x, settings))
     margin, scale, others = _margins.of_classes(torch, rows, index, settings.gamma, is_weighted)
     loss, slope = value_and_slope(margin, factor, share, settings)
     gradient = _margins.gradient_of_rows(rows, index, slope, others, scale, is_weighted)
-    gradient = _margins.zero_where(torch, left_out.unsqueeze(-1), gradient)
-    loss = _margins.sum_of_rows(torch, loss).squeeze(-1)
-    return _margins.zero_where(torch, left_out, loss), gradient
+    gradient = _xp.zero_where(torch, left_out.unsqueeze(-1), gradient)
+    loss = _xp.sum_of_rows(torch, loss).squeeze(-1)
+    return _xp.zero_where(torch, left_out, loss), gradient
 
 
 def is_single(x: Tensor, settings: Settings) -> bool:
@@ -235,7 +235,7 @@ def reduced(loss: Tensor, settings: Settings, count: Tensor | int) -> Tensor:
 def sum_of(v: Tensor) -> Tensor:
     """The sum, in an order that does not depend on the number of threads."""
     if v.is_cpu and not torch.compiler.is_compiling():
-        v = _margins.sum_of_rows(torch, v.reshape(-1))
+        v = _xp.sum_of_rows(torch, v.reshape(-1))
     return v.sum()
 
 
@@ -345,7 +345,7 @@ class _LogSumExp(_SavesInputs):
     @staticmethod
     def directional(ctx: Any, tangent: Tensor, *_: None) -> Tensor:
         product = tangent * _apply(_Softmax, *ctx.saved_tensors)
-        result: Tensor = _margins.sum_of_rows(torch, product).squeeze(-1)
+        result: Tensor = _xp.sum_of_rows(torch, product).squeeze(-1)
         return result
 
 
@@ -356,7 +356,7 @@ class _Softmax(_SavesInputs):
     def forward(x: Tensor, some: Tensor) -> Tensor:
         x = x.masked_fill(~some, -torch.inf)
         e = _exponentials(x).where(x != -torch.inf, 0.0)
-        total: Tensor = _margins.sum_of_rows(torch, e)
+        total: Tensor = _xp.sum_of_rows(torch, e)
         return e / total.clamp_min(torch.finfo(e.dtype).tiny)
 
     @staticmethod
@@ -364,7 +364,7 @@ class _Softmax(_SavesInputs):
         r = _apply(_Softmax, *ctx.saved_tensors)
         # From the largest on: r_j (1 - r_j) then comes of the others, not of 1 - r_j.
         change = grad - grad.gather(-1, r.detach().argmax(dim=-1, keepdim=True))
-        return r * (change - _margins.sum_of_rows(torch, r * change)), None
+        return r * (change - _xp.sum_of_rows(torch, r * change)), None
 
 
 class _Exponentials(_SavesInputs):
