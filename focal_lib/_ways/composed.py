@@ -135,8 +135,12 @@ def has_float64(device: torch.device) -> bool:
     return device.type != "mps"
 
 
+def _wide_dtype(device: torch.device) -> torch.dtype:
+    return torch.float64 if has_float64(device) else torch.float32
+
+
 def wide(x: Tensor) -> Tensor:
-    return x.double() if has_float64(x.device) else x.float()
+    return x.to(_wide_dtype(x.device))
 
 
 def _elements(x: Tensor, y: Tensor, settings: Settings) -> tuple[Tensor, Tensor, Tensor | None]:
@@ -172,7 +176,7 @@ class Items(NamedTuple):
 
 def items_of(x: Tensor, target: Tensor, settings: Settings) -> Items:
     axis = min(x.ndim - 1, 1)
-    dtype = torch.float64 if has_float64(x.device) else torch.float32
+    dtype = _wide_dtype(x.device)
     weight = None if settings.weight is None else settings.weight.to(dtype)
     if target.is_floating_point():
         y = target.movedim(axis, -1).to(dtype)
@@ -199,7 +203,7 @@ def factors_of(x: Tensor, items: Items, smoothing: float) -> tuple[Tensor, Tenso
     index, classes = items.class_index, x.shape[-1]
     if index is not None and not smoothing:
         index = index.unsqueeze(-1)
-        factor = torch.ones((), dtype=x.dtype, device=x.device).expand(index.shape)
+        factor = torch.ones((), dtype=_wide_dtype(x.device), device=x.device).expand(index.shape)
         if items.weight is not None:
             factor = items.weight.index_select(0, index.flatten()).view(index.shape)
     else:

@@ -220,6 +220,17 @@ def test_threads(way, threads):
 
 
 @pytest.mark.parametrize("way", ["kernels", "chunks"], indirect=True)
+def test_a_share_is_not_rounded(way):
+    """1 / 1020 in float32 would be in every gradient."""
+    x, t = rand(1020, 7, scale=4), torch.arange(1020) % 7
+    for loss, target in ((softmax_focal_loss, t), (sigmoid_focal_loss, (x > 3).float())):
+        exact = both(loss, x.double(), target if target is t else target.double(), reduction="mean")
+        got = both(loss, x, target, reduction="mean")
+        for value, expected in zip(got, exact, strict=True):
+            close(value.double(), expected, rtol=0.6 * EPS, atol=0)
+
+
+@pytest.mark.parametrize("way", ["kernels", "chunks"], indirect=True)
 @pytest.mark.parametrize("reduction", ["mean", "none"])
 def test_memory(way, reduction):
     """Beyond the inputs, forward and backward: the gradient, and the loss where it has its size."""
