@@ -128,7 +128,9 @@ def certified_table() -> list[str]:
             ulps.append(f"{math.ceil(worst * 1000) / 1000:.3f}")
         results, nearest = sum(r["results"] for r in rows), min(r["nearest"] for r in rows)
         share = f"{math.floor(nearest * 1000) / 10:.1f}%"
-        lines.append(f"| {float(gamma):g} | {results / 1e9:.2f} | {ulps[0]} | {ulps[1]} | {share} |")
+        lines.append(
+            f"| {float(gamma):g} | {results / 1e9:.2f} | {ulps[0]} | {ulps[1]} | {share} |"
+        )
     return lines
 
 
