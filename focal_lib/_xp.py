@@ -35,9 +35,9 @@ def take(xp: Any, v: Any, index: Any) -> Any:
 
 
 def put(xp: Any, v: Any, index: Any, value: Any) -> Any:
-    """The array, with the value put at an index on the last axis."""
-    if xp is not np:
-        return v.scatter_(-1, index, value)
+    """An array that is not needed again, with the value at an index on the last axis."""
+    if xp is not np:  # torch.func has no rule for scatter_
+        return v.scatter_(-1, index, value) if _can_look(v) else v.scatter(-1, index, value)
     np.put_along_axis(v, index, value, -1)
     return v
 

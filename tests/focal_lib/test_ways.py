@@ -161,6 +161,14 @@ def test_a_gradient_that_is_wanted_changes_no_bit(way, dtype):
             same([value], [both(loss, x, target, reduction=reduction)[0]])
 
 
+def test_vmap_warns_of_nothing():
+    x, t = rand(3, 5, 7), torch.arange(15).view(3, 5) % 7
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for target in (t, x.softmax(dim=-1)):
+            torch.func.vmap(torch.func.grad(softmax_focal_loss))(x, target)
+
+
 # --- Exactness ------------------------------------------------------------------------------------
 
 
